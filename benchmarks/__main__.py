@@ -1,0 +1,119 @@
+"""Command line: ``python -m benchmarks run | report | list | demo | search``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import BenchmarkError, data, records
+from benchmarks.methods import METHODS
+from benchmarks.suites import SUITES
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return 0 if all went well, 1 if a method failed, 2 if the request cannot be met."""
+    asked = _parser().parse_args(arguments)
+    try:
+        return asked.command(asked)
+    except BenchmarkError as error:
+        print(f"python -m benchmarks: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Benchmarks of gbdt2nn.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run a suite; results that are there already are kept")
+    run.add_argument("--suite", required=True, metavar="NAME", help=f"one of: {', '.join(SUITES)}")
+    run.add_argument("--data", nargs="+", metavar="NAME", help="these data sets instead of the suite's own")
+    run.add_argument("--methods", nargs="+", metavar="NAME", help="these methods instead of the suite's own")
+    run.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N - 1 instead of the suite's own number")
+    run.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER", help="default: results/")
+    run.add_argument("--retry-failed", action="store_true", help="run again what an earlier run recorded as failed")
+    run.set_defaults(command=_run)
+
+    report = commands.add_parser("report", help="make Markdown tables from records")
+    report.add_argument("results", type=Path, metavar="RESULTS", help="a folder of records")
+    report.add_argument("--markdown", type=Path, metavar="FILE", help="write to this file instead of the screen")
+    report.set_defaults(command=_report)
+
+    listing = commands.add_parser("list", help="name suites, methods and data sets")
+    listing.set_defaults(command=_list)
+
+    demo = commands.add_parser("demo", help="train a student of California housing, print its table, write its report")
+    demo.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="default: report.html")
+    demo.set_defaults(command=_demo)
+
+    search = commands.add_parser("search", help="run and record the grid search on California housing")
+    search.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER", help="default: results/")
+    search.set_defaults(command=_search)
+    return parser
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _run(asked: argparse.Namespace) -> int:
+    from benchmarks.runner import run
+
+    counts = run(
+        asked.suite,
+        data_names=asked.data,
+        method_names=asked.methods,
+        n_seeds=asked.seeds,
+        out=asked.out,
+        retry_failed=asked.retry_failed,
+        say=_say,
+    )
+    _say(
+        f"{counts.made} made, {counts.failed} of them failed; {counts.kept} kept; "
+        f"{counts.lacking} data sets are not here. Tables: python -m benchmarks report {asked.out}"
+    )
+    return 1 if counts.failed else 0
+
+
+def _report(asked: argparse.Namespace) -> int:
+    from benchmarks.report import report
+
+    markdown = report(records.read_all(asked.results))
+    if asked.markdown is None:
+        print(markdown, end="")
+    else:
+        asked.markdown.parent.mkdir(parents=True, exist_ok=True)
+        asked.markdown.write_text(markdown, encoding="utf-8")
+    return 0
+
+
+def _list(asked: argparse.Namespace) -> int:
+    entries = data.available()
+    print("Suites")
+    for name, suite in SUITES.items():
+        print(f"  {name:<20} {suite.summary}: {', '.join(suite.data)}")
+    print("Methods")
+    for name, method in METHODS.items():
+        print(f"  {name:<20} {(method.__doc__ or '').splitlines()[0]}")
+    print("Data sets")
+    for name, entry in entries.items():
+        rows = "" if entry.n_rows is None else f", {entry.n_rows} rows"
+        print(f"  {name:<20} {entry.task}{rows} ({entry.origin})")
+    return 0
+
+
+def _demo(asked: argparse.Namespace) -> int:
+    from benchmarks.demo import demo
+
+    demo(asked.out, say=_say)
+    return 0
+
+
+def _search(asked: argparse.Namespace) -> int:
+    from benchmarks.search import search
+
+    search(asked.out, say=_say)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""The demo: one student of California housing, one table, one report with pictures."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from sklearn.model_selection import train_test_split
+
+import gbdt2nn
+from benchmarks import data, records
+from benchmarks.runner import task_metrics
+
+DATA = "california_housing"
+TIMED_ROWS = 500  # the teacher's own SHAP takes milliseconds a row
+REPEATS = 5
+
+
+def demo(path: Path = Path("report.html"), *, say: Callable[[str], None] = print, **options: Any) -> Any:
+    """Train the student, print its table and write its report.
+
+    Parameters
+    ----------
+    path : Path
+        Of the report.
+    say : callable
+        Is given the table, and a line for each stage.
+    **options
+        Parameters of `Gbdt2NNRegressor` that differ from its defaults.
+
+    Returns
+    -------
+    model : Gbdt2NNRegressor
+    """
+    table = data.load(DATA)
+    X, X_test, y, y_test = train_test_split(table.X, table.y, test_size=0.2, random_state=0)
+    say(f"{DATA}: {len(X)} rows to train on, {len(X_test)} to test on. Training teacher and student ...")
+    start = time.perf_counter()
+    model = gbdt2nn.Gbdt2NNRegressor(**{"random_state": 0, **options}).fit(X, y)
+    seconds = time.perf_counter() - start
+    stages = ", ".join(f"{name} {value:.1f}" for name, value in model.seconds_.items() if name != "total")
+    say(f"Trained in {seconds:.1f} s ({stages}); {model.n_steps_} steps, {model.n_synthetic_} synthetic rows.")
+
+    X_teacher = model.encoder_.to_teacher(X_test)
+    metrics = {
+        "teacher": task_metrics("regression", model.teacher_, X_teacher, y_test),
+        "student": task_metrics("regression", model, X_test, y_test),
+    }
+    fidelity = gbdt2nn.fidelity(model, X_test, y_test)
+    timings = time_per_row(model, X_test)
+    say("")
+    say(summary(metrics, fidelity, timings))
+    gbdt2nn.write_report(model, X_test, y_test, path=path, timings=timings)
+    say(f"\nWrote {path}.")
+    return model
+
+
+def time_per_row(model: Any, X: pd.DataFrame, *, n_rows: int = TIMED_ROWS, repeats: int = REPEATS) -> dict[str, float]:
+    """Return how long teacher and student take for a row: median over repeats, taken in turns in one run.
+
+    Parameters
+    ----------
+    model : fitted Gbdt2NNRegressor with a LightGBM teacher
+    X : DataFrame of shape (n_samples, n_features)
+        The first `n_rows` are asked for at once.
+    n_rows, repeats : int
+
+    Returns
+    -------
+    timings : dict
+        Seconds per row of ``"teacher.predict"``, ``"teacher's own SHAP"`` (LightGBM's ``pred_contrib``),
+        ``"student.predict"`` and ``"student.explain"``, which is prediction and attributions in one. Teacher and student
+        use the threads they were fitted with.
+    """
+    X = X.iloc[:n_rows]
+    X_teacher = model.encoder_.to_teacher(X)
+    asked: dict[str, Callable[[], Any]] = {
+        "teacher.predict": lambda: model.teacher_.predict(X_teacher),
+        "teacher's own SHAP": lambda: model.teacher_.predict(X_teacher, pred_contrib=True),
+        "student.predict": lambda: model.predict(X),
+        "student.explain": lambda: model.explain(X),
+    }
+    for ask in asked.values():  # the first call of each compiles or loads something
+        ask()
+    taken: dict[str, list[float]] = {name: [] for name in asked}
+    for _ in range(repeats):
+        for name, ask in asked.items():
+            start = time.perf_counter()
+            ask()
+            taken[name].append((time.perf_counter() - start) / len(X))
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def summary(
+    metrics: Mapping[str, Mapping[str, float]], fidelity: Mapping[str, Any], timings: Mapping[str, float]
+) -> str:
+    """Return the demo's one table as text."""
+    teacher, student = metrics["teacher"], metrics["student"]
+    shap, explained = timings["teacher's own SHAP"], timings["student.explain"]
+    lines = [
+        ("On test rows", "teacher", "student"),
+        ("RMSE (US dollars)", f"{teacher['rmse']:,.0f}", f"{student['rmse']:,.0f}"),
+        ("MAE (US dollars)", f"{teacher['mae']:,.0f}", f"{student['mae']:,.0f}"),
+        ("R² against the labels", f"{teacher['r2']:.4f}", f"{student['r2']:.4f}"),
+        ("Score R² against the teacher", "", f"{fidelity['score_r2']:.4f}"),
+        ("Attribution R²", "", f"{fidelity['attribution_r2']:.4f}"),
+        ("Attribution R², mean over features", "", f"{fidelity['per_feature_r2']:.4f}"),
+        ("Top-3 overlap", "", f"{fidelity['top3_overlap']:.3f}"),
+        ("Completeness gap (US dollars)", "", f"{fidelity['completeness_gap']:.1e}"),
+        ("Time to predict a row", _time(timings["teacher.predict"]), _time(timings["student.predict"])),
+        ("Time to predict and explain a row", _time(shap), _time(explained)),
+        ("Explained predictions, student against teacher", "", f"{shap / explained:,.0f} times as fast"),
+    ]
+    widths = [max(len(line[column]) for line in lines) for column in range(3)]
+    text = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}" for a, b, c in lines]
+    text.insert(1, "-" * len(text[0]))
+    machine = records.hardware()
+    text.append(
+        f"Times: {TIMED_ROWS} rows at once, median of {REPEATS} taken in turns, {machine['cpu']}, "
+        f"{machine['usable_cores']} cores."
+    )
+    return "\n".join(text)
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1e6:,.1f} µs"

@@ -1,0 +1,170 @@
+"""Methods as plain functions: each takes a problem and returns the fitted student, or None where it has none.
+
+To add a method, write one function here, list it in `METHODS` and name it in a suite.
+"""
+
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.frozen import FrozenEstimator
+
+import gbdt2nn
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a method may see: no test row is among it.
+
+    Parameters
+    ----------
+    task : {"regression", "binary", "multiclass"}
+    X : DataFrame of shape (n_samples, n_features)
+        The teacher's training and stop rows.
+    y : ndarray of shape (n_samples,)
+    teacher : fitted LGBMRegressor or LGBMClassifier
+    student : mapping
+        Parameters that every student of the suite shares.
+    time_budget : float or None
+        Wall-clock seconds that remain after the teacher.
+    n_jobs : int
+    seed : int
+    """
+
+    task: str
+    X: pd.DataFrame
+    y: np.ndarray
+    teacher: Any
+    student: Mapping[str, Any]
+    time_budget: float | None
+    n_jobs: int
+    seed: int
+
+
+def teacher(problem: Problem) -> None:
+    """Return no student: the teacher alone, as the mark that the others are held against."""
+    return None
+
+
+def score_imitation(problem: Problem) -> Any:
+    """Fit the self-explaining architecture to the teacher's score alone: plain distillation."""
+    return _fit(problem, student="self_explaining", explanation_weight=0.0)
+
+
+def auxiliary_head(problem: Problem) -> Any:
+    """Fit a network whose second head learns the teacher's attributions: explanation as an auxiliary task."""
+    return _fit(problem, student="mlp")
+
+
+def self_explaining(problem: Problem) -> Any:
+    """Fit the student whose score is the base value plus the sum of its attributions."""
+    return _fit(problem, student="self_explaining")
+
+
+def labels_only(problem: Problem) -> Any:
+    """Fit the self-explaining architecture to the labels, with neither score nor explanation of the teacher.
+
+    No synthetic rows: they have no labels. The encoding still stands at the teacher's thresholds.
+    """
+    return _fit(
+        problem,
+        student="self_explaining",
+        imitation_weight=0.0,
+        explanation_weight=0.0,
+        label_weight=1.0,
+        n_synthetic=0,
+    )
+
+
+METHODS: dict[str, Callable[[Problem], Any]] = {
+    "teacher": teacher,
+    "score_imitation": score_imitation,
+    "auxiliary_head": auxiliary_head,
+    "self_explaining": self_explaining,
+    "labels_only": labels_only,
+}
+
+
+def _fit(problem: Problem, **own: Any) -> Any:
+    if problem.time_budget is not None and problem.time_budget <= 0:
+        raise RuntimeError(f"the teacher used up the time budget: {problem.time_budget:.1f} s remain")
+    estimator = gbdt2nn.Gbdt2NNRegressor if problem.task == "regression" else gbdt2nn.Gbdt2NNClassifier
+    model = estimator(
+        FrozenEstimator(problem.teacher),
+        time_budget=problem.time_budget,
+        n_jobs=problem.n_jobs,
+        random_state=problem.seed,
+        **{**problem.student, **own},
+    )
+    return model.fit(problem.X, problem.y)
+
+
+def warm_up() -> None:
+    """Fit a tiny student, so that no method's seconds hold the loading of libraries and the compiling of kernels."""
+    X = np.random.default_rng(0).normal(size=(100, 2))
+    for name in ("self_explaining", "mlp"):
+        gbdt2nn.Gbdt2NNRegressor(
+            teacher_params={"n_estimators": 2}, student=name, max_steps=2, n_synthetic=10, n_jobs=1, random_state=0
+        ).fit(X, X[:, 0])
+
+
+def fit_teacher(
+    task: str,
+    train: tuple[pd.DataFrame, np.ndarray],
+    stop: tuple[pd.DataFrame, np.ndarray],
+    *,
+    params: Mapping[str, Any],
+    patience: int,
+    n_jobs: int,
+    seed: int,
+) -> tuple[Any, float]:
+    """Fit the LightGBM teacher of the protocol, stopped early on the stop rows.
+
+    Returns
+    -------
+    teacher : LGBMRegressor or LGBMClassifier
+    seconds : float
+        Wall-clock seconds of its fit.
+    """
+    import lightgbm
+
+    estimator = lightgbm.LGBMRegressor if task == "regression" else lightgbm.LGBMClassifier
+    model = estimator(random_state=seed, n_jobs=n_jobs, deterministic=True, force_row_wise=True, verbosity=-1, **params)
+    start = time.perf_counter()
+    with warnings.catch_warnings():
+        # LightGBM 4.7 wants `eval_X` and `eval_y` instead, but hands a classifier's labels on unencoded when given them.
+        warnings.filterwarnings("ignore", message="The argument 'eval_set' is deprecated")
+        model.fit(*train, eval_set=[stop], callbacks=[lightgbm.early_stopping(patience, verbose=False)])
+    return model, time.perf_counter() - start
+
+
+def describe_teacher(model: Any) -> dict[str, Any]:
+    """Return the rounds, trees and depth that a fitted LightGBM estimator predicts with.
+
+    Returns
+    -------
+    description : dict
+        ``depth`` counts the splits on the longest path, over the trees that predict.
+    """
+    rounds = model.best_iteration_ or model.booster_.current_iteration()
+    trees = model.booster_.dump_model(num_iteration=rounds)["tree_info"]
+    return {
+        "library": "lightgbm",
+        "n_rounds": int(rounds),
+        "n_trees": len(trees),
+        "depth": max(_depth(tree["tree_structure"]) for tree in trees),
+        "n_leaves_mean": float(np.mean([tree["num_leaves"] for tree in trees])),
+    }
+
+
+def _depth(node: dict[str, Any]) -> int:
+    deepest, nodes = 0, [(node, 0)]
+    while nodes:
+        node, depth = nodes.pop()
+        deepest = max(deepest, depth)
+        nodes += [(node[side], depth + 1) for side in ("left_child", "right_child") if side in node]
+    return deepest

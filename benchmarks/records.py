@@ -1,0 +1,145 @@
+"""Records: one JSON file per result, written whole or not at all, and what it tells of machine and versions."""
+
+import json
+import math
+import os
+import platform
+import tempfile
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import BenchmarkError
+
+SCHEMA = 1
+_PACKAGES = ("gbdt2nn", "numpy", "scipy", "pandas", "scikit-learn", "lightgbm", "shap", "numba", "torch")
+# The instruction sets that kernels and matrix products choose between.
+_CPU_FLAGS = (
+    *("sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512_vnni"),
+    *("avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16"),
+    *("asimd", "asimdhp", "asimddp", "bf16", "i8mm", "sve", "sve2", "sme"),
+)
+
+
+def environment() -> dict[str, Any]:
+    """Return date, versions and hardware, as every record states them."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions,
+        "hardware": hardware(),
+    }
+
+
+def hardware() -> dict[str, Any]:
+    """Return the processor's name, its flags of interest (None where they cannot be told) and the cores in use."""
+    model, flags = platform.processor() or platform.machine(), None
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = [line.split(":", 1) for line in cpuinfo.read_text(encoding="utf-8").splitlines() if ":" in line]
+        values = {key.strip(): value.strip() for key, value in reversed(lines)}
+        model = values.get("model name", model)
+        present = values.get("flags", values.get("Features"))
+        if present is not None:
+            flags = [flag for flag in _CPU_FLAGS if flag in present.split()]
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "cpu": model,
+        "cpu_flags": flags,
+        "cores": os.cpu_count(),
+        "usable_cores": usable,
+        # Others at work on the machine lengthen every time in the record.
+        "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def plain(value: Any) -> Any:
+    """Return `value` as JSON knows it: arrays become lists, and what is not a finite number becomes None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return repr(value)
+
+
+def write(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a record atomically: a reader sees the whole of it or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(plain(record), indent=1, allow_nan=False) + "\n"
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read one record.
+
+    Raises
+    ------
+    BenchmarkError
+        If the file is no record; the message names it.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BenchmarkError(f"{path} is not a benchmark record: {error}") from error
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        found = record.get("schema") if isinstance(record, dict) else type(record).__name__
+        raise BenchmarkError(f"{path} is not a benchmark record of schema {SCHEMA}: got {found!r}")
+    needed = _NEEDED.get(record.get("kind"))
+    if needed is None:
+        raise BenchmarkError(f"{path} is not a benchmark record: kind must be one of {list(_NEEDED)}")
+    if record.get("status") == "ok":
+        needed = (*needed, *_NEEDED_OF_GOOD[record["kind"]])
+    absent = [name for name in needed if name not in record]
+    if absent:
+        raise BenchmarkError(f"{path} is not a whole benchmark record: it lacks {absent}")
+    return record
+
+
+def read_all(folder: Path) -> list[dict[str, Any]]:
+    """Read every record under a folder, in the order of their paths.
+
+    Raises
+    ------
+    BenchmarkError
+        If there is no such folder, no record in it, or a file that is no record.
+    """
+    if not folder.is_dir():
+        raise BenchmarkError(f"there is no folder {str(folder)!r} to read records from")
+    found = [read(path) for path in sorted(folder.rglob("*.json"))]
+    if not found:
+        raise BenchmarkError(f"there are no records in {str(folder)!r}; make some: python -m benchmarks run")
+    return found
+
+
+_COMMON = ("date", "versions", "hardware", "status", "data", "settings")
+_NEEDED = {"result": (*_COMMON, "suite", "method", "seed", "error"), "search": _COMMON}
+_NEEDED_OF_GOOD = {
+    "result": ("table", "rows", "teacher", "seconds", "metrics", "fidelity"),
+    "search": ("seconds", "best_params", "best_score", "n_candidates", "n_folds"),
+}

@@ -1,0 +1,204 @@
+"""Tables from records: Markdown, mean over seeds and spread. No number is typed here."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from benchmarks import BenchmarkError
+from benchmarks.methods import METHODS
+
+Record = Mapping[str, Any]
+
+# name in the record, heading, format
+_FIDELITY = (
+    ("score_r2", "score R²", ".4f"),
+    ("attribution_r2", "attribution R²", ".4f"),
+    ("per_feature_r2", "per-feature R²", ".4f"),
+    ("attribution_cosine", "cosine", ".4f"),
+    ("top3_overlap", "top-3", ".3f"),
+    ("decision_flip_rate", "flips", ".4f"),
+    ("score_p999_error", "p99.9 error", ".3g"),
+    ("score_max_error", "max error", ".3g"),
+    ("completeness_gap", "completeness gap", ".1e"),
+)
+_METRICS = (
+    ("rmse", "RMSE", ".5g"),
+    ("mae", "MAE", ".5g"),
+    ("r2", "R² (labels)", ".4f"),
+    ("accuracy", "accuracy", ".4f"),
+    ("auc", "AUC", ".4f"),
+    ("log_loss", "log loss", ".4f"),
+)
+_COST = (("n_steps", "steps", ".0f"), ("n_synthetic", "synthetic rows", ".0f"), ("total", "seconds", ".1f"))
+
+
+def report(found: Sequence[Record]) -> str:
+    """Return the Markdown report of records.
+
+    Parameters
+    ----------
+    found : sequence of records
+        As `benchmarks.records.read_all` gives them.
+
+    Returns
+    -------
+    markdown : str
+
+    Raises
+    ------
+    BenchmarkError
+        If two records hold the same result.
+    """
+    results = [record for record in found if record["kind"] == "result"]
+    searches = [record for record in found if record["kind"] == "search"]
+    _refuse_twins(results)
+    lines = ["# Benchmarks", ""]
+    if results:
+        lines += [
+            "Fidelity, metrics and errors on test rows, in raw-score space. Mean over seeds ± sample standard deviation;",
+            "one seed has no spread. Seconds are wall-clock, the teacher's included, without the loading of libraries.",
+            "– where there is no value.",
+            "",
+        ]
+    for suite, of_suite in _groups(results, lambda record: record["suite"]):
+        lines += [f"## Suite {suite}", ""]
+        for name, of_data in _groups(of_suite, lambda record: record["data"]):
+            lines += _of_data(name, of_data)
+    lines += _failures(found)
+    lines += _searches(searches)
+    lines += _environments(found)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _of_data(name: str, group: Sequence[Record]) -> list[str]:
+    """Return the table of one data set: the teacher's row first, then one for each method."""
+    good = [record for record in group if record["status"] == "ok"]
+    if not good:
+        return [f"### {name}", "", "No method ran to its end.", ""]
+    table, teacher = good[0]["table"], good[0]["teacher"]
+    rows = good[0]["rows"]
+    task = table["task"] if table["n_classes"] is None else f"{table['task']}, {table['n_classes']} classes"
+    lines = [
+        f"### {name}",
+        "",
+        f"Task: {task}. Rows: {rows['train']} train, {rows['stop']} stop, {rows['test']} test. "
+        f"Features: {table['n_features']}, {table['n_categories']} of them categories; "
+        f"missing cells: {table['missing_cells']}. "
+        f"Teacher at seed {good[0]['seed']}: {teacher['library']}, {teacher['n_trees']} trees, depth {teacher['depth']}.",
+        "",
+    ]
+    order = list(METHODS)
+    students = _groups([record for record in good if record["fidelity"] is not None], lambda record: record["method"])
+    students.sort(key=lambda found: (order.index(found[0]) if found[0] in order else len(order), found[0]))
+    fidelity = [column for column in _FIDELITY if _any(good, lambda r, c=column: (r["fidelity"] or {}).get(c[0]))]
+    if fidelity:
+        cells = [["method", "seeds", *(heading for _, heading, _ in fidelity)]]
+        for method, runs in students:
+            values = (_cell([r["fidelity"].get(key) for r in runs], style) for key, _, style in fidelity)
+            cells.append([method.replace("_", " "), str(len(runs)), *values])
+        lines += [*_table(cells), ""]
+
+    metrics = [column for column in _METRICS if _any(good, lambda r, c=column: r["metrics"]["teacher"].get(c[0]))]
+    cells = [["", "seeds", *(heading for _, heading, _ in (*metrics, *_COST))]]
+    # Methods of one seed share their teacher: one record for each seed tells of it.
+    taught = {record["seed"]: record for record in good}.values()
+    values = [_cell([r["metrics"]["teacher"].get(key) for r in taught], style) for key, _, style in metrics]
+    cells.append(
+        ["teacher", str(len(taught)), *values, "–", "–", _cell([r["seconds"]["teacher"] for r in taught], ".1f")]
+    )
+    for method, runs in students:
+        values = [_cell([r["metrics"]["student"].get(key) for r in runs], style) for key, _, style in metrics]
+        costs = [_cell([{**r["student"], **r["seconds"]}[key] for r in runs], style) for key, _, style in _COST]
+        cells.append([method.replace("_", " "), str(len(runs)), *values, *costs])
+    return [*lines, *_table(cells), ""]
+
+
+def _failures(found: Sequence[Record]) -> list[str]:
+    failed = [record for record in found if record["status"] == "failed"]
+    if not failed:
+        return []
+    cells = [["suite", "data set", "method", "seed", "error"]]
+    for record in failed:
+        error = record["error"]
+        row = [
+            record.get("suite", record["kind"]),
+            record["data"],
+            record.get("method", "–"),
+            str(record.get("seed", "–")),
+        ]
+        cells.append([*row, f"{error['type']}: {error['message']}"])
+    return ["## Failed", "", *_table(cells), ""]
+
+
+def _searches(searches: Sequence[Record]) -> list[str]:
+    good = [record for record in searches if record["status"] == "ok"]
+    if not good:
+        return []
+    cells = [["data set", "candidates × folds", "seconds", "best parameters", "best score fidelity", "cores"]]
+    for record in good:
+        best = ", ".join(f"{key} = {value:g}" for key, value in record["best_params"].items())
+        size = f"{record['n_candidates']} × {record['n_folds']}"
+        seconds, score = f"{record['seconds']['total']:.0f}", f"{record['best_score']:.4f}"
+        cells.append([record["data"], size, seconds, best, score, str(record["hardware"]["usable_cores"])])
+    return ["## Searches", "", *_table(cells), ""]
+
+
+def _environments(found: Sequence[Record]) -> list[str]:
+    """Return where the records were made: one line for each machine and set of versions."""
+    lines = ["## Made on", ""]
+    for (hardware, versions), group in _groups(found, lambda r: (_hardware(r["hardware"]), _versions(r["versions"]))):
+        dates = sorted(record["date"][:10] for record in group)
+        loads = [record["hardware"]["load_before"] for record in group]
+        load = "" if None in loads else f"; load before a run {min(loads):g} to {max(loads):g}"
+        days = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+        lines.append(f"- {len(group)} records, {days}: {hardware}{load}. {versions}.")
+    return lines
+
+
+def _hardware(hardware: Mapping[str, Any]) -> str:
+    flags = "flags unknown" if hardware["cpu_flags"] is None else " ".join(hardware["cpu_flags"])
+    return f"{hardware['cpu']}, {hardware['usable_cores']} of {hardware['cores']} cores, {hardware['system']} ({flags})"
+
+
+def _versions(versions: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items() if version is not None)
+
+
+def _refuse_twins(results: Iterable[Record]) -> None:
+    seen = set()
+    for record in results:
+        key = tuple(record[name] for name in ("suite", "data", "method", "seed"))
+        if key in seen:
+            raise BenchmarkError(f"two records hold suite {key[0]}, data set {key[1]}, method {key[2]}, seed {key[3]}")
+        seen.add(key)
+
+
+def _groups(found: Iterable[Record], key: Callable[[Record], Any]) -> list[tuple[Any, list[Record]]]:
+    groups: dict[Any, list[Record]] = defaultdict(list)
+    for record in found:
+        groups[key(record)].append(record)
+    return list(groups.items())
+
+
+def _any(group: Iterable[Record], value: Callable[..., Any]) -> bool:
+    return any(value(record) is not None for record in group)
+
+
+def _cell(values: Sequence[float | None], style: str) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "–"
+    mean = format(statistics.fmean(known), style)
+    return mean if len(known) == 1 else f"{mean} ± {format(statistics.stdev(known), _spread(style))}"
+
+
+def _spread(style: str) -> str:
+    # Two digits of a spread are enough where the mean has a number of significant digits.
+    return ".2g" if style.endswith("g") else style
+
+
+def _table(cells: Sequence[Sequence[str]]) -> list[str]:
+    escaped = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in cells]
+    head, *body = ["| " + " | ".join(row) + " |" for row in escaped]
+    return [head, "|" + "---|" * len(cells[0]), *body]

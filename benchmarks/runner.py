@@ -1,0 +1,321 @@
+"""The runner: for each data set and seed one teacher, for each method one student, one record each."""
+
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import gbdt2nn
+from benchmarks import BenchmarkError, data, records
+from benchmarks.methods import METHODS, Problem, describe_teacher, fit_teacher, warm_up
+from benchmarks.suites import SUITES
+
+TRAIN, STOP, TEST = 0.65, 0.15, 0.20  # shares of the rows, drawn at random by the seed
+
+
+@dataclass
+class Counts:
+    """How many records a run made, found and lacked the data for."""
+
+    made: int = 0
+    failed: int = 0
+    kept: int = 0
+    lacking: int = 0
+
+
+def run(
+    suite_name: str,
+    *,
+    data_names: Sequence[str] | None = None,
+    method_names: Sequence[str] | None = None,
+    n_seeds: int | None = None,
+    out: Path = Path("results"),
+    retry_failed: bool = False,
+    say: Callable[[str], None] = print,
+) -> Counts:
+    """Run a suite, or a part of it, and write a record for each result that is not there yet.
+
+    Parameters
+    ----------
+    suite_name : str
+        A name in `SUITES`.
+    data_names, method_names : sequence of str, optional
+        Take these instead of the suite's own.
+    n_seeds : int, optional
+        Seeds 0 to ``n_seeds - 1`` instead of the suite's own number.
+    out : Path
+        Records go to ``out/<suite>/<data set>/<method>-seed<seed>.json``.
+    retry_failed : bool
+        Run what an earlier run recorded as failed again.
+    say : callable
+        Is given one line of progress at a time.
+
+    Returns
+    -------
+    Counts
+
+    Raises
+    ------
+    BenchmarkError
+        Before any training: an unknown suite, method or data set, a record that cannot be read or was made under
+        other settings.
+    """
+    if suite_name not in SUITES:
+        raise data.unknown("suite", [suite_name], SUITES)
+    suite = SUITES[suite_name]
+    method_names = list(dict.fromkeys(method_names or suite.methods))
+    strange = [name for name in method_names if name not in METHODS]
+    if strange:
+        raise data.unknown("method", strange, METHODS)
+    entries = data.available()
+    strange = [name for name in data_names or () if name not in entries]
+    if strange:
+        raise data.unknown("data set", strange, entries)
+    n_seeds = suite.n_seeds if n_seeds is None else n_seeds
+    if n_seeds < 1:
+        raise BenchmarkError(f"seeds must be at least 1, got {n_seeds}")
+
+    counts = Counts()
+    plan = []
+    for name in dict.fromkeys(data_names or suite.data):
+        if name not in entries:
+            say(f"lacking  {name}: no card in datasets/, and none in the folder that {data.FOLDER_VARIABLE} names")
+            counts.lacking += 1
+            continue
+        settings = suite.settings(name)
+        for seed in range(n_seeds):
+            missing = []
+            for method in method_names:
+                path = out / suite_name / name / f"{method}-seed{seed}.json"
+                if _is_done(path, settings, retry_failed):
+                    say(f"kept     {path}")
+                    counts.kept += 1
+                else:
+                    missing.append((method, path))
+            plan += [(name, settings, seed, missing)] if missing else []
+
+    for name, settings, seed, missing in plan:
+        for path, record in _results(suite_name, entries[name], settings, seed, missing):
+            records.write(path, record)
+            counts.made += 1
+            if record["status"] == "failed":
+                counts.failed += 1
+                say(f"failed   {path}: {record['error']['type']}: {record['error']['message']}")
+            else:
+                say(f"made     {path}: {_summary(record)}")
+    return counts
+
+
+def _is_done(path: Path, settings: Mapping[str, Any], retry_failed: bool) -> bool:
+    if not path.exists():
+        return False
+    record = records.read(path)
+    if record["status"] == "failed" and retry_failed:
+        return False
+    if record["settings"] != records.plain(settings):
+        now = records.plain(settings)
+        changed = {
+            key: (record["settings"].get(key), now[key]) for key in now if record["settings"].get(key) != now[key]
+        }
+        raise BenchmarkError(f"{path} was made under other settings {changed}; name another folder with --out")
+    return True
+
+
+def _results(
+    suite_name: str, entry: data.Entry, settings: dict[str, Any], seed: int, missing: list[tuple[str, Path]]
+) -> Any:
+    """Yield path and record of each method on one data set and seed; they share one teacher."""
+    shared: dict[str, Any] = {}
+    for method, path in missing:
+        record = {
+            "schema": records.SCHEMA,
+            "kind": "result",
+            "suite": suite_name,
+            "data": entry.name,
+            "method": method,
+            "seed": seed,
+            **records.environment(),
+            "status": "ok",
+            "error": None,
+            "settings": settings,
+            "seconds": {},
+            "metrics": {},
+            "fidelity": None,
+        }
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                if "teacher" not in shared:
+                    shared.update(_prepare(entry, settings, seed))
+                _fill(record, shared, settings, method, seed)
+            except Exception as error:
+                record.update(status="failed", error=_error(error))
+        record["warnings"] = sorted({f"{item.category.__name__}: {item.message}" for item in caught})
+        yield path, record
+
+
+def _prepare(entry: data.Entry, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Load the table, split its rows and fit the teacher."""
+    _warm_up_once()
+    table = entry.load()
+    rows = np.arange(len(table.X))
+    if settings["part"] is not None:
+        if table.part is None or not (table.part == settings["part"]).any():
+            raise BenchmarkError(f"data set {table.name!r} has no rows whose published split is {settings['part']!r}")
+        rows = rows[table.part == settings["part"]]
+    rows = np.random.default_rng(seed).permutation(rows)[: settings["max_rows"]]
+    train, stop, test = split(rows)
+
+    def part(index: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
+        return table.X.iloc[index], table.y[index]
+
+    teacher, seconds = fit_teacher(
+        table.task,
+        part(train),
+        part(stop),
+        params=settings["teacher"],
+        patience=settings["patience"],
+        n_jobs=settings["n_jobs"],
+        seed=seed,
+    )
+    known = set(table.X.columns[[isinstance(dtype, pd.CategoricalDtype) for dtype in table.X.dtypes]])
+    return {
+        "task": table.task,
+        "teacher": teacher,
+        "teacher_seconds": seconds,
+        "fit": part(np.concatenate([train, stop])),
+        "test": part(test),
+        "described": {
+            "table": {
+                "task": table.task,
+                "origin": table.origin,
+                "sha256": table.sha256,
+                "n_features": table.X.shape[1],
+                "n_categories": len(known),
+                "missing_cells": int(table.X.iloc[rows].isna().to_numpy().sum()),
+                "n_classes": None if table.task == "regression" else len(teacher.classes_),
+            },
+            "rows": {"train": len(train), "stop": len(stop), "test": len(test)},
+            "teacher": describe_teacher(teacher),
+        },
+    }
+
+
+@cache
+def _warm_up_once() -> None:
+    warm_up()
+
+
+def split(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cut shuffled rows into 65 % train, 15 % stop and 20 % test.
+
+    Returns
+    -------
+    train, stop, test : ndarray of int
+    """
+    first = round(TRAIN * len(rows))
+    second = first + round(STOP * len(rows))
+    return rows[:first], rows[first:second], rows[second:]
+
+
+def _fill(
+    record: dict[str, Any], shared: Mapping[str, Any], settings: Mapping[str, Any], method: str, seed: int
+) -> None:
+    """Fit one method's student and write what it cost and how good it is into its record."""
+    record.update(shared["described"])
+    task, teacher, (X_test, y_test) = shared["task"], shared["teacher"], shared["test"]
+    budget = settings["time_budget"]
+    problem = Problem(
+        task=task,
+        X=shared["fit"][0],
+        y=shared["fit"][1],
+        teacher=teacher,
+        student=settings["student"],
+        time_budget=None if budget is None else budget - shared["teacher_seconds"],
+        n_jobs=settings["n_jobs"],
+        seed=seed,
+    )
+    start = time.perf_counter()
+    model = METHODS[method](problem)
+    seconds = 0.0 if model is None else time.perf_counter() - start
+    record["seconds"] = {
+        "teacher": shared["teacher_seconds"],
+        "student": seconds,
+        "total": shared["teacher_seconds"] + seconds,
+    }
+    start = time.perf_counter()
+    record["metrics"]["teacher"] = task_metrics(task, teacher, X_test, y_test)
+    if model is not None:
+        if model.history_.interrupted:
+            # The estimator makes the best of Ctrl-C; a half-trained student is no result.
+            raise KeyboardInterrupt
+        record["student"] = {
+            "n_steps": model.n_steps_,
+            "n_synthetic": model.n_synthetic_,
+            "n_parameters": sum(parameter.numel() for parameter in model.student_.parameters()),
+            "parameters": {key: value for key, value in model.get_params(deep=False).items() if key != "teacher"},
+            "seconds": dict(model.seconds_),
+        }
+        record["metrics"]["student"] = task_metrics(task, model, X_test, y_test)
+        record["fidelity"] = dict(gbdt2nn.fidelity(model, X_test, y_test))
+    record["seconds"]["evaluation"] = time.perf_counter() - start
+
+
+def task_metrics(task: str, model: Any, X: pd.DataFrame, y: np.ndarray) -> dict[str, float]:
+    """Return how well a teacher or a student does the task itself.
+
+    Parameters
+    ----------
+    task : {"regression", "binary", "multiclass"}
+    model : fitted estimator
+    X : DataFrame of shape (n_samples, n_features)
+    y : ndarray of shape (n_samples,)
+
+    Returns
+    -------
+    metrics : dict
+        ``rmse`` and ``mae`` in units of y and ``r2``; or ``accuracy``, ``log_loss`` (natural logarithm, per row) and,
+        for two classes, ``auc``.
+    """
+    from sklearn import metrics
+
+    if task == "regression":
+        predicted = model.predict(X)
+        return {
+            "rmse": metrics.root_mean_squared_error(y, predicted),
+            "mae": metrics.mean_absolute_error(y, predicted),
+            "r2": metrics.r2_score(y, predicted),
+        }
+    probability = model.predict_proba(X)
+    classes = np.asarray(model.classes_)
+    found = {
+        "accuracy": metrics.accuracy_score(y, classes[probability.argmax(axis=1)]),
+        "log_loss": metrics.log_loss(y, probability, labels=classes),
+    }
+    if task == "binary":
+        found["auc"] = metrics.roc_auc_score(y == classes[1], probability[:, 1])
+    return found
+
+
+def _error(error: Exception) -> dict[str, str]:
+    """Return type, message and place of an error; places are relative, so that no record tells of a home folder."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"{'/'.join(Path(frame.filename).parts[-2:])}:{frame.lineno}" for frame in frames[-3:]]
+    return {"type": type(error).__name__, "message": str(error), "where": " > ".join(places)}
+
+
+def _summary(record: Mapping[str, Any]) -> str:
+    found = record["fidelity"] or {}
+    parts = [f"{found[name]:.4f} {name}" for name in ("score_r2", "attribution_r2") if _is_number(found.get(name))]
+    return ", ".join([*parts, f"{record['seconds']['total']:.1f} s"])
+
+
+def _is_number(value: Any) -> bool:
+    return value is not None and bool(np.isfinite(value))

@@ -1,0 +1,88 @@
+"""Suites as plain data: which data sets, methods and seeds, and the settings they share."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+ALL_METHODS = ("teacher", "score_imitation", "auxiliary_head", "self_explaining", "labels_only")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What one suite runs, and under which settings.
+
+    Parameters
+    ----------
+    summary : str
+        One line for ``python -m benchmarks list``.
+    data : tuple of str
+        Names of data sets.
+    methods : tuple of str
+        Names of methods.
+    n_seeds : int
+        Seeds 0 to ``n_seeds - 1``; a seed draws the rows, the teacher and the student.
+    teacher : mapping
+        Parameters of the LightGBM teacher.
+    patience : int
+        Early stopping rounds of the teacher on the stop rows.
+    student : mapping
+        Parameters every student shares. A student's own parameters come from its method.
+    time_budget : float or None
+        Wall-clock seconds for one fit, teacher included. None: no limit.
+    n_jobs : int
+        Threads of teacher and student.
+    max_rows : int or None
+        Rows drawn from the data set before the split. None: all.
+    part : str or None
+        Rows whose published split has this name. None: all.
+    by_data : mapping
+        Settings that differ for one data set, by its name: any of the above. ``teacher`` and ``student`` are merged
+        into the suite's own.
+    """
+
+    summary: str
+    data: tuple[str, ...]
+    methods: tuple[str, ...] = ALL_METHODS
+    n_seeds: int = 3
+    teacher: Mapping[str, Any] = field(default_factory=dict)
+    patience: int = 50
+    student: Mapping[str, Any] = field(default_factory=dict)
+    time_budget: float | None = None
+    n_jobs: int = 2
+    max_rows: int | None = None
+    part: str | None = None
+    by_data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def settings(self, data_name: str) -> dict[str, Any]:
+        """Return the settings in force for one data set, ready for a record."""
+        own = dict(self.by_data.get(data_name, {}))
+        for merged in ("teacher", "student"):
+            own[merged] = {**getattr(self, merged), **own.get(merged, {})}
+        values = asdict(replace(self, **own))
+        names = ("teacher", "patience", "student", "time_budget", "n_jobs", "max_rows", "part")
+        return {name: values[name] for name in names}
+
+
+SUITES: dict[str, Suite] = {
+    # Shows that every method runs to its end; its numbers mean nothing.
+    "smoke": Suite(
+        summary="a few hundred rows and steps, under a minute in all",
+        data=("diabetes", "breast_cancer", "wine", "california_housing"),
+        n_seeds=1,
+        teacher={"n_estimators": 40, "learning_rate": 0.1, "num_leaves": 8, "min_child_samples": 5},
+        patience=10,
+        student={"max_steps": 100, "n_synthetic": 1000},
+        n_jobs=1,
+        max_rows=400,
+    ),
+    # The protocol: random 65/15/20 split by seed; 150 s on two cores, teacher included.
+    "main": Suite(
+        summary="the protocol: 1000 rounds of 31 leaves, 150 s on two cores all in, 3 seeds",
+        data=("california_housing", "adult", "letter"),
+        teacher={"n_estimators": 1000, "learning_rate": 0.05, "num_leaves": 31},
+        # The time budget ends training, not the number of steps.
+        student={"max_steps": 100_000},
+        time_budget=150.0,
+        by_data={"adult": {"part": "train"}, "letter": {"teacher": {"n_estimators": 60}}},
+    ),
+}

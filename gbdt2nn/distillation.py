@@ -1,0 +1,461 @@
+"""The flow from a table and a teacher to a fitted student, as functions; the one room that knows all the others.
+
+X, y -> teacher -> attributions -> codes -> student <-> joint loss -> fitted
+"""
+
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gbdt2nn.augmentation import SyntheticRows
+from gbdt2nn.binning import Binner
+from gbdt2nn.encoding import Encoder
+from gbdt2nn.fidelity_metrics import Fidelity, measure
+from gbdt2nn.labelling import Labels, concatenate, label_rows
+from gbdt2nn.options import Options, Seeds, as_memory, n_threads, resolve_device
+from gbdt2nn.rows import FEWEST_TO_SPLIT, Rows, split_rows
+from gbdt2nn.student_fit import (
+    LabelledCodes,
+    StudentOptions,
+    fit_student_on,
+    label_loss,
+    student_explained,
+    torch_threads,
+)
+from gbdt2nn.teacher_intake import (
+    check_categories,
+    check_infinity,
+    check_parse,
+    check_task,
+    encode_labels,
+    resolve_teacher,
+)
+from gbdt2nn.teachers import library_of
+from gbdt2nn.teachers.description import TeacherDescription
+from gbdt2nn.teachers.habits import HABITS
+from gbdt2nn.training import History
+from gbdt2nn.trees import TreeEnsemble
+
+Array = NDArray[np.float64]
+
+ATTRIBUTION_SHARE = 0.4  # of a time budget, at most, for the teacher's attributions
+PATIENCE = 50  # rounds without improvement on the stop rows after which a default teacher stops
+MOST_HELD_OUT = 2000  # rows of stop and check whose attributions are asked for
+SYNTHETIC_BLOCK = 1024
+
+
+@dataclass
+class Distilled:
+    """A student, its teacher, and what both need to read a table.
+
+    Attributes
+    ----------
+    teacher : estimator or Booster
+        The library's own model.
+    student : nn.Module
+        Takes codes; in eval mode, float64.
+    encoder : Encoder
+    ensemble : TreeEnsemble
+    binner : Binner
+    description : TeacherDescription
+    classes : ndarray or None
+        Class labels, in the order of the outputs.
+    base_value : ndarray of shape (n_outputs,)
+        Raw score before any feature is credited.
+    history : History
+    fidelity : Fidelity
+        On the check rows.
+    rows : Rows
+    n_synthetic : int
+        Synthetic rows that the teacher labelled.
+    seconds : dict
+        By stage: teacher, attributions, student, total.
+    """
+
+    teacher: Any
+    student: Any
+    encoder: Encoder
+    ensemble: TreeEnsemble
+    binner: Binner
+    description: TeacherDescription
+    classes: NDArray[Any] | None
+    base_value: Array
+    options: Options
+    rows: Rows
+    history: History = field(default_factory=History)
+    fidelity: Fidelity = field(default_factory=lambda: Fidelity({}))
+    n_synthetic: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def explains(self) -> bool:
+        """Whether the student was taught explanations."""
+        return self.options.explanation_weight > 0
+
+    def student_explained(self, X: Any, *, explain: bool = True) -> tuple[Array, Array | None]:
+        """The student's raw score (n_samples, n_outputs) and attribution (n_samples, n_outputs, n_features)."""
+        return student_explained(self.student, self.binner.transform(self.numbers(X)), explain=explain)
+
+    def teacher_explained(self, X: Any, *, explain: bool = True) -> Labels:
+        """The teacher's raw score, attribution and base value, of the method the student was taught by."""
+        attribution = self.options.attribution if explain else None
+        return ask(self.teacher, self.ensemble, self.numbers(X), attribution, self.options)
+
+    def numbers(self, X: Any) -> Array:
+        """A table as the numbers the teacher's library sees, refused where that library would refuse it."""
+        x = self.encoder.transform(X)
+        check_infinity(x, self.description.library, self.encoder.feature_names_)
+        return x
+
+    def measure(self, X: Any, y: Any = None, sample_weight: Any = None) -> Fidelity:
+        """Fidelity of the student to the teacher on rows of a table; ``y`` as `encode_labels` gives it."""
+        score, attribution = self.student_explained(X, explain=self.explains)
+        return self._measure(self.teacher_explained(X, explain=self.explains), score, attribution, y, sample_weight)
+
+    def _measure(self, labels: Labels, score: Array, attribution: Array | None, y: Any, sample_weight: Any) -> Fidelity:
+        link = self.description.link
+        return measure(
+            teacher_score=labels.score,
+            student_score=score,
+            teacher_attribution=labels.attribution,
+            student_attribution=attribution,
+            base_value=self.base_value,
+            feature_names=self.encoder.feature_names_,
+            task=self.description.task,
+            teacher_response=link(labels.score),
+            student_response=link(score),
+            y=y,
+            metric="poisson_deviance" if link.name == "exponential" and self.description.task == "regression" else None,
+            sample_weight=sample_weight,
+        )
+
+
+def distil(
+    teacher: Any, X: Any, y: Any = None, *, task: str | None = None, sample_weight: Any = None, **options: Any
+) -> Distilled:
+    """Distil a tree ensemble into a network, without the scikit-learn face.
+
+    Parameters
+    ----------
+    teacher : None, "lightgbm", "xgboost", estimator, FrozenEstimator or Booster
+        As for `Gbdt2NNRegressor`.
+    X : array or frame of shape (n_samples, n_features)
+    y : array of shape (n_samples,), optional
+        Labels; may be left out with a fitted teacher.
+    task : {"regression", "classification"}, optional
+        By default what a fitted teacher is for; regression where the teacher is a name.
+    sample_weight : array of shape (n_samples,), optional
+    **options
+        Any of the estimators' other parameters.
+
+    Returns
+    -------
+    Distilled
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is out of range, or the teacher cannot be explained; before any training.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lightgbm import LGBMRegressor
+    >>> from sklearn.frozen import FrozenEstimator
+    >>> X = np.random.default_rng(0).normal(size=(300, 3))
+    >>> teacher = LGBMRegressor(n_estimators=10, verbosity=-1).fit(X, X[:, 0] * X[:, 1])
+    >>> distilled = distil(FrozenEstimator(teacher), X, max_steps=20, n_synthetic=100, random_state=0)
+    >>> score, attribution = distilled.student_explained(X)
+    >>> score.shape, attribution.shape
+    ((300, 1), (300, 1, 3))
+    """
+    began = time.perf_counter()
+    settings = Options(**options)
+    settings.check()
+    return _Flow(teacher, settings, task, began).run(X, y, sample_weight)
+
+
+class _Flow:
+    """One distillation: the steps in order, and what each leaves for the next."""
+
+    def __init__(self, teacher: Any, options: Options, task: str | None, began: float) -> None:
+        self.options, self.began = options, began
+        self.threads = n_threads(options.n_jobs)
+        self.memory = as_memory(options.memory)
+        self.device = resolve_device(options.device)
+        self.seeds = Seeds(options.random_state)
+        self.library, self.model, self.is_frozen, self.is_default = resolve_teacher(
+            teacher, options, task, seed=self.seeds.teacher, threads=self.threads
+        )
+        self.habits = HABITS[self.library.NAME]
+        self.task = task
+
+    @property
+    def elapsed(self) -> float:
+        return time.perf_counter() - self.began
+
+    def run(self, X: Any, y: Any, sample_weight: Any) -> Distilled:
+        options = self.options
+        description = self.library.describe(self.model) if self.is_frozen else None
+        if description is not None:
+            check_task(description, self.task)
+        elif y is None:
+            raise ValueError(
+                "y may be left out only where the teacher is already fitted (a FrozenEstimator or a Booster)"
+            )
+        if y is None and options.label_weight > 0:
+            raise ValueError(f"label_weight must be 0 where y is left out, got {options.label_weight}")
+        if description is not None and options.label_weight > 0:
+            label_loss(description.link, np.ones(1))
+        encoder = self.encode(X, description)
+        x = encoder.transform(X)
+        check_infinity(x, self.library.NAME, encoder.feature_names_)
+        weight = np.ones(len(x)) if sample_weight is None else np.asarray(sample_weight, np.float64)
+        classification = self.task == "classification" or (
+            self.task is None and description is not None and description.task in ("binary", "multiclass")
+        )
+        classes, codes = encode_labels(y, description) if classification else (None, None)
+        target = codes if classification else (None if y is None else np.asarray(y, np.float64))
+
+        live = np.flatnonzero(weight > 0)  # a row of weight zero is as good as absent
+        rows = self.split(live, codes)
+        seconds = {"teacher": 0.0}
+        if description is None:
+            check_categories(self.model, encoder.is_category_, encoder.feature_names_)
+            start = time.perf_counter()
+            self.model = self.fit_teacher(encoder.to_teacher(X), y, codes, weight, rows)
+            seconds["teacher"] = time.perf_counter() - start
+            description = self.library.describe(self.model)
+            check_task(description, self.task)
+            if options.label_weight > 0:
+                label_loss(description.link, np.ones(1))
+        ensemble = self.library.parse(self.model)
+        check_parse(self.library, self.model, ensemble, x[:256], self.threads)
+        binner = Binner.from_ensemble(ensemble)
+
+        start = time.perf_counter()
+        stop, check, train, n_synthetic = self.label(x, weight, target, rows, ensemble, binner, encoder, description)
+        seconds["attributions"] = time.perf_counter() - start
+        base_value = self.base_value_of(train[1], ensemble)
+
+        start = time.perf_counter()
+        with torch_threads(self.threads):
+            student, history = fit_student_on(
+                train[0],
+                stop,
+                ensemble=ensemble,
+                binner=binner,
+                base_value=base_value,
+                link=description.link,
+                options=self.student_options(),
+            )
+        seconds["student"] = time.perf_counter() - start
+        distilled = Distilled(
+            self.model, student, encoder, ensemble, binner, description, classes, base_value, options, rows,
+            history=history, n_synthetic=n_synthetic, seconds=seconds,
+        )  # fmt: skip
+        codes_checked, labels, y_checked, weight_checked = check
+        score, attribution = student_explained(student, codes_checked, explain=distilled.explains)
+        distilled.fidelity = distilled._measure(labels, score, attribution, y_checked, weight_checked)
+        if student.complete and distilled.explains:
+            check_complete(distilled.fidelity, labels)
+        seconds["total"] = self.elapsed
+        return distilled
+
+    # ------------------------------------------------------------------------------------------------------- the steps
+    def encode(self, X: Any, description: TeacherDescription | None) -> Encoder:
+        if description is None:
+            missing = getattr(self.model, "missing", None)  # XGBoost's estimators have one
+            return Encoder(unseen=self.habits.unseen_category, missing=np.nan if missing is None else missing).fit(X)
+        encoder = Encoder(
+            categories=description.categories,
+            feature_names=description.feature_names,
+            unseen=self.habits.unseen_category,
+            missing=description.missing,
+        )
+        width = X.shape[1] if len(getattr(X, "shape", ())) == 2 else description.n_features
+        if width != description.n_features:
+            raise ValueError(
+                f"X must have the {description.n_features} features the frozen teacher was trained with, got {width}"
+            )
+        return encoder.fit(X)
+
+    def split(self, live: NDArray[np.int64], codes: NDArray[np.int64] | None) -> Rows:
+        parts = split_rows(len(live), seed=self.seeds.split, strata=None if codes is None else codes[live])
+        if not parts.is_split:
+            warnings.warn(
+                f"{len(live)} rows are fewer than {FEWEST_TO_SPLIT} or too few of each class: the student trains on all of "
+                "them, and fidelity_ is measured on rows it has seen",
+                UserWarning,
+                stacklevel=5,
+            )
+        return Rows(live[parts.train], live[parts.stop], live[parts.check], parts.is_split)
+
+    def fit_teacher(self, table: Any, y: Any, codes: NDArray[np.int64] | None, weight: Array, rows: Rows) -> Any:
+        target = np.asarray(y) if codes is None or self.habits.encodes_labels else codes
+        weighted = bool((weight[rows.train] != weight[rows.train[0]]).any())
+
+        def part(index: NDArray[np.int64]) -> tuple[Any, Any, Array | None]:
+            chosen = table.iloc[index] if hasattr(table, "iloc") else table[index]
+            return chosen, target[index], weight[index] if weighted else None
+
+        wants_stop = (self.is_default and rows.is_split) or self.library.wants_stop_rows(self.model)
+        fit = self.memory.cache(self.library.fit)
+        taught, labels, row_weight = part(rows.train)
+        return fit(
+            self.model,
+            taught,
+            labels,
+            sample_weight=row_weight,
+            stop=part(rows.stop) if wants_stop else None,
+            patience=PATIENCE if self.is_default and rows.is_split else None,
+        )
+
+    def label(
+        self,
+        x: Array,
+        weight: Array,
+        target: NDArray[Any] | None,
+        rows: Rows,
+        ensemble: TreeEnsemble,
+        binner: Binner,
+        encoder: Encoder,
+        description: TeacherDescription,
+    ) -> tuple[LabelledCodes, tuple[Any, ...], tuple[LabelledCodes, Labels], int]:
+        """Let the teacher label held-out rows, real training rows and synthetic rows, in that order."""
+        options = self.options
+        budget = options.time_budget
+        attribution = options.attribution if options.explanation_weight > 0 else None
+        deadline = None if budget is None else time.perf_counter() + ATTRIBUTION_SHARE * budget
+
+        def teach(block: Array, until: float | None) -> Labels:
+            return ask(self.model, ensemble, block, attribution, options, until)
+
+        def coded(index: NDArray[np.int64], labels: Labels) -> LabelledCodes:
+            index = index[: len(labels.score)]
+            y = None if target is None else target[index].astype(np.float64)
+            return LabelledCodes(binner.transform(x[index]), labels.score, labels.attribution, weight[index], y)
+
+        held_out = []
+        for index in (rows.stop, rows.check):
+            chosen = np.random.default_rng(self.seeds.split + 1).permutation(index)[:MOST_HELD_OUT]
+            held_out.append((chosen, teach(x[chosen], deadline)))
+        stop = coded(*held_out[0])
+        checked = coded(*held_out[1])
+        check = (checked.codes, held_out[1][1], None if target is None else checked.y, checked.weight)
+
+        shuffled = np.random.default_rng(self.seeds.split + 2).permutation(rows.train)
+        real = teach(x[shuffled], deadline)
+        if len(real.score) < len(shuffled):
+            warnings.warn(
+                f"time_budget={budget} left time for the attributions of {len(real.score)} of {len(shuffled)} training "
+                "rows; the student learns from these",
+                UserWarning,
+                stacklevel=6,
+            )
+        parts, coded_parts = [real], [coded(shuffled, real)]
+        wanted = self.n_synthetic(len(shuffled))
+        stream = SyntheticRows(
+            x[rows.train],
+            weight[rows.train],
+            is_category=encoder.is_category_ | binner.is_categorical,
+            is_integer=encoder.is_integer_,
+            seed=self.seeds.synthesis,
+        )
+        done = 0
+        number = 0
+        mean_weight = float(weight[rows.train].mean())
+        while done < wanted and (deadline is None or time.perf_counter() < deadline):
+            block = stream.block(number, min(SYNTHETIC_BLOCK, wanted - done))
+            labels = teach(block, None)
+            y = None if target is None else np.full(len(block), np.nan)
+            even = np.full(len(block), mean_weight)  # parents are drawn by weight
+            coded_parts.append(LabelledCodes(binner.transform(block), labels.score, labels.attribution, even, y))
+            parts.append(labels)
+            done += len(block)
+            number += 1
+        train = LabelledCodes(
+            np.concatenate([part.codes for part in coded_parts]),
+            *concatenate(parts)[:2],
+            np.concatenate([part.weight for part in coded_parts]),
+            None if target is None else np.concatenate([part.y for part in coded_parts]),
+        )
+        return stop, check, (train, real), done
+
+    def n_synthetic(self, n_train: int) -> int:
+        """How many synthetic rows to ask for; under a time budget the clock decides within this bound."""
+        wanted = self.options.n_synthetic
+        if not isinstance(wanted, str):
+            return int(wanted)
+        if self.options.time_budget is not None:
+            return max(50_000, 5 * n_train)
+        return int(np.clip(n_train, 5_000, 20_000))
+
+    def base_value_of(self, real: Labels, ensemble: TreeEnsemble) -> Array:
+        """The attributions' own base value; without explanations the mean raw score, which needs none."""
+        return real.score.mean(0) if real.base_value is None else real.base_value
+
+    def student_options(self) -> StudentOptions:
+        options = self.options
+        left = None
+        if options.time_budget is not None:
+            left = options.time_budget - self.elapsed
+            least = 0.1 * options.time_budget
+            if left < least:
+                warnings.warn(
+                    f"time_budget={options.time_budget} was nearly spent before training ({self.elapsed:.1f} s): the student "
+                    f"trains for {least:.1f} s all the same",
+                    UserWarning,
+                    stacklevel=6,
+                )
+                left = least
+        return StudentOptions(
+            student=options.student,
+            student_params=dict(options.student_params or {}),
+            imitation_weight=float(options.imitation_weight),
+            explanation_weight=float(options.explanation_weight),
+            explanation_loss=options.explanation_loss,
+            label_weight=float(options.label_weight),
+            batch_size=int(options.batch_size),
+            learning_rate=float(options.learning_rate),
+            max_steps=int(options.max_steps),
+            time_budget=left,
+            seed=self.seeds.student,
+            device=self.device,
+            verbose=int(options.verbose),
+        )
+
+
+def check_complete(fidelity: Mapping[str, Any], labels: Labels) -> None:
+    """A complete student is held to it: 1e-5 of the size of the scores."""
+    scale = max(1e-12, float(np.abs(labels.score).max()))
+    assert fidelity["completeness_gap"] <= 1e-5 * scale, "a complete student's attributions add up to its score"
+
+
+def ask(
+    model: Any,
+    ensemble: TreeEnsemble,
+    x: Array,
+    attribution: str | None,
+    options: Options,
+    deadline: float | None = None,
+) -> Labels:
+    """Labels of rows, from the cache where there is one and no clock is running."""
+    library = library_of(model)
+    threads = n_threads(options.n_jobs)
+    label = label_rows
+    if deadline is None and attribution is not None:
+        label = as_memory(options.memory).cache(label_rows, ignore=["raw_score", "native", "deadline"])
+    return label(
+        ensemble,
+        x,
+        attribution=attribution,
+        raw_score=lambda block: library.raw_score(model, block, n_jobs=threads),
+        native=lambda block: library.native_attributions(model, block, n_jobs=threads),
+        deadline=deadline,
+    )

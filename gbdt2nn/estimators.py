@@ -1,0 +1,427 @@
+"""The scikit-learn face: checks, parameters, and views of one forward pass."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import (
+    assert_all_finite,
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
+
+from gbdt2nn.distillation import Distilled, distil
+
+Array = NDArray[np.float64]
+
+
+class _Gbdt2NN(BaseEstimator):
+    """What the two estimators share."""
+
+    _task: str
+
+    def __init__(
+        self,
+        teacher: Any = None,
+        *,
+        teacher_params: Any = None,
+        student: str = "self_explaining",
+        student_params: Any = None,
+        attribution: str = "tree_shap",
+        imitation_weight: float = 1.0,
+        explanation_weight: float = 1.0,
+        explanation_loss: str = "squared_error",
+        label_weight: float = 0.0,
+        n_synthetic: int | str = "auto",
+        batch_size: int = 1024,
+        learning_rate: float = 4e-3,
+        max_steps: int = 1000,
+        time_budget: float | None = None,
+        n_jobs: int | None = None,
+        memory: Any = None,
+        device: str = "auto",
+        verbose: int = 0,
+        random_state: Any = None,
+    ) -> None:
+        self.teacher = teacher
+        self.teacher_params = teacher_params
+        self.student = student
+        self.student_params = student_params
+        self.attribution = attribution
+        self.imitation_weight = imitation_weight
+        self.explanation_weight = explanation_weight
+        self.explanation_loss = explanation_loss
+        self.label_weight = label_weight
+        self.n_synthetic = n_synthetic
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.max_steps = max_steps
+        self.time_budget = time_budget
+        self.n_jobs = n_jobs
+        self.memory = memory
+        self.device = device
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Train or take the teacher, let it label rows, and fit the student.
+
+        Parameters
+        ----------
+        X : array or frame of shape (n_samples, n_features)
+            NumPy, pandas, polars, or any frame that narwhals reads. NaN is missing; columns of categories or strings are
+            categories.
+        y : array-like of shape (n_samples,), optional
+            May be left out where the teacher is already fitted.
+        sample_weight : array-like of shape (n_samples,), optional
+            Non-negative. Reaches the teacher, the parents of synthetic rows, every term of the loss and every metric.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument is out of range, the data do not fit the teacher, or the teacher cannot be explained.
+
+        Warns
+        -----
+        UserWarning
+            If there are too few rows to hold some out, a time budget is too short, or training was interrupted.
+        """
+        X = self._check_table(X, reset=True)
+        if y is None and self._teacher_needs_y():
+            raise ValueError(
+                f"This {type(self).__name__} estimator requires y to be passed, but the target y is None; y may be left "
+                "out only where the teacher is fitted already (a FrozenEstimator or a Booster)"
+            )
+        if y is not None:
+            y = self._check_labels(y)
+            check_consistent_length(X, y)
+        if sample_weight is not None:
+            sample_weight = self._check_weight(sample_weight, len(X))
+        options = {name: value for name, value in self.get_params(deep=False).items() if name != "teacher"}
+        self._keep(distil(self.teacher, X, y, task=self._task, sample_weight=sample_weight, **options))
+        return self
+
+    def _keep(self, distilled: Distilled) -> None:
+        self.distilled_ = distilled
+        self.teacher_ = distilled.teacher
+        self.student_ = distilled.student
+        self.encoder_ = distilled.encoder
+        self.history_ = distilled.history
+        self.fidelity_ = distilled.fidelity
+        self.base_value_ = distilled.base_value
+        self.n_steps_ = distilled.history.n_steps
+        self.n_synthetic_ = distilled.n_synthetic
+        self.seconds_ = distilled.seconds
+
+    # ---------------------------------------------------------------------------------------------------------- checks
+    def _check_table(self, X: Any, *, reset: bool) -> Any:
+        if hasattr(X, "columns") or hasattr(X, "column_names"):  # a frame: its columns are the encoder's to read
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            return X
+        return validate_data(
+            self, X, reset=reset, dtype=np.float64, ensure_all_finite=False, ensure_min_samples=2 if reset else 1
+        )
+
+    def _teacher_needs_y(self) -> bool:
+        from sklearn.frozen import FrozenEstimator
+
+        return (
+            self.teacher is None
+            or isinstance(self.teacher, str)
+            or not (isinstance(self.teacher, FrozenEstimator) or type(self.teacher).__name__ == "Booster")
+        )
+
+    def _check_labels(self, y: Any) -> NDArray[Any]:
+        raise NotImplementedError
+
+    def _check_weight(self, sample_weight: Any, n_samples: int) -> Array:
+        weight = np.asarray(sample_weight, np.float64)
+        if weight.ndim == 0:
+            weight = np.full(n_samples, weight)
+        if weight.shape != (n_samples,):
+            # the first words are scikit-learn's, which its estimator checks look for
+            raise ValueError(
+                f"Sample weights must be 1D array or scalar: sample_weight must have shape ({n_samples},), got {weight.shape}"
+            )
+        assert_all_finite(weight, input_name="sample_weight")
+        if (weight < 0).any():
+            raise ValueError(f"sample_weight must be non-negative, got {weight.min()} at row {int(weight.argmin())}")
+        if not (weight > 0).any():
+            raise ValueError(f"sample_weight must be positive for some row, got zero for all {len(weight)}")
+        return weight
+
+    # ----------------------------------------------------------------------------------------- views of one forward pass
+    def _explained(self, X: Any, *, explain: bool) -> tuple[Array, Array | None]:
+        """The one forward pass: raw score (n_samples, n_outputs) and attribution (n_samples, n_outputs, n_features)."""
+        check_is_fitted(self)
+        return self.distilled_.student_explained(self._check_table(X, reset=False), explain=explain)
+
+    def _response(self, X: Any) -> Array:
+        score, _ = self._explained(X, explain=False)
+        return self.distilled_.description.link(score)
+
+    def explain(self, X: Any) -> Any:
+        """The student's explanation of each row, in one forward pass.
+
+        Parameters
+        ----------
+        X : array or frame of shape (n_samples, n_features)
+
+        Returns
+        -------
+        shap.Explanation
+            ``values`` of shape (n_samples, n_features), or (n_samples, n_features, n_classes) with several classes:
+            attributions of the raw score, before any link. ``base_values`` of shape (n_samples,) or
+            (n_samples, n_classes). Every ``shap.plots`` function takes it.
+
+        Raises
+        ------
+        ValueError
+            If the student was fitted with ``explanation_weight=0``: nothing has taught it to explain.
+        """
+        check_is_fitted(self)
+        if not self.distilled_.explains:
+            raise ValueError(
+                "explain needs a student that was taught explanations, got explanation_weight=0; fit with a positive "
+                "explanation_weight"
+            )
+        _, attribution = self._explained(X, explain=True)
+        return self._explanation(X, attribution, self.base_value_)
+
+    def explain_teacher(self, X: Any) -> Any:
+        """The teacher's own explanation of each row, by the method that the student was taught (slow).
+
+        Parameters
+        ----------
+        X : array or frame of shape (n_samples, n_features)
+
+        Returns
+        -------
+        shap.Explanation
+            As `explain`.
+        """
+        check_is_fitted(self)
+        labels = self.distilled_.teacher_explained(self._check_table(X, reset=False))
+        return self._explanation(X, labels.attribution, labels.base_value)
+
+    def _explanation(self, X: Any, attribution: Array | None, base_value: Array | None) -> Any:
+        import shap
+
+        assert attribution is not None
+        assert base_value is not None
+        values = attribution.transpose(0, 2, 1)  # (n_samples, n_features, n_outputs), shap's order
+        base_values = np.tile(base_value, (len(values), 1))
+        if values.shape[2] == 1:
+            values, base_values = values[:, :, 0], base_values[:, 0]
+        classes = self.distilled_.classes
+        names = None if classes is None or values.ndim == 2 else [str(label) for label in classes]
+        return shap.Explanation(
+            values=values,
+            base_values=base_values,
+            data=self.encoder_.transform(X),  # numbers, which every plot can draw; categories as codes
+            display_data=np.asarray(self.encoder_.to_teacher(X)),
+            feature_names=list(self.encoder_.feature_names_),
+            output_names=names,
+        )
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.non_deterministic = self.time_budget is not None
+        return tags
+
+
+class Gbdt2NNRegressor(RegressorMixin, _Gbdt2NN):
+    """A neural student that predicts and explains like its boosted-tree teacher.
+
+    Parameters
+    ----------
+    teacher : None, "lightgbm", "xgboost", estimator, FrozenEstimator or Booster, default=None
+        Who teaches. None is LightGBM with 31 leaves, learning rate 0.05, and up to 1000 rounds that stop early on held-out
+        rows. An estimator (``LGBMRegressor``, ``XGBRegressor``) is cloned and fitted. A ``FrozenEstimator`` of a fitted
+        one, a ``lightgbm.Booster`` or an ``xgboost.Booster`` is taken as it is.
+    teacher_params : mapping, optional
+        Parameters of a teacher given by name or as None.
+    student : {"self_explaining", "mlp"}, default="self_explaining"
+        ``"self_explaining"``: score = base value + sum of attributions, by construction. ``"mlp"``: a score head and a
+        separate attribution head.
+    student_params : mapping, optional
+        Options of the student: ``width`` (default 256) and ``depth`` (3).
+    attribution : {"tree_shap", "tree_path"}, default="tree_shap"
+        What the teacher's explanation is: path-dependent TreeSHAP (Lundberg et al. 2020) or Saabas. Their base values
+        differ.
+    imitation_weight, explanation_weight : float, default=1.0
+        Weights of the two terms of the joint loss. With ``explanation_weight=0`` no explanation is computed or used
+        anywhere: plain distillation.
+    explanation_loss : {"squared_error", "absolute_error", "cosine_distance"}, default="squared_error"
+    label_weight : float, default=0.0
+        Weight of a loss on the labels themselves: fidelity against accuracy.
+    n_synthetic : int or "auto", default="auto"
+        Synthetic rows that the teacher labels besides the training rows. "auto": as many as training rows, between 5,000
+        and 20,000; under a time budget as many as 40 % of it allow.
+    batch_size : int, default=1024
+    learning_rate : float, default=4e-3
+    max_steps : int, default=1000
+    time_budget : float, optional
+        Seconds for everything, the teacher included; the steps done may then be fewer than ``max_steps``. ``n_steps_``
+        and ``n_synthetic_``, given as ``max_steps`` and ``n_synthetic``, repeat the run without a clock.
+    n_jobs : int, optional
+        Threads of teacher and student; all cores by default (one in a worker process).
+    memory : str or joblib.Memory, optional
+        Cache of fitted teachers and their attributions, for searches. Attributions under a time budget are not cached.
+    device : str, default="auto"
+        A torch device; "auto" takes CUDA where it is.
+    verbose : int, default=0
+        1 shows a progress bar with the terms of the loss and the fidelity on held-out rows.
+    random_state : int, RandomState, Generator or None, default=None
+        Governs every draw. NumPy's and torch's global generators are left as they are.
+
+    Attributes
+    ----------
+    teacher_ : estimator or Booster
+        The library's own model; what it takes is ``encoder_.to_teacher(X)``.
+    student_ : torch.nn.Module
+        Takes codes of rows; returns raw score and attribution.
+    encoder_ : Encoder
+    base_value_ : ndarray of shape (n_outputs,)
+        Raw score before any feature is credited.
+    fidelity_ : Fidelity
+        Agreement with the teacher on held-out rows that had no part in training (a frozen teacher may have seen them).
+    history_ : History
+        Terms of the loss and held-out fidelity by step.
+    n_steps_, n_synthetic_ : int
+    seconds_ : dict
+        By stage: ``teacher``, ``attributions``, ``student``, ``total``.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Where X has names.
+
+    See Also
+    --------
+    Gbdt2NNClassifier : The same for classes.
+    gbdt2nn.fidelity : Measure fidelity on any rows.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from gbdt2nn import Gbdt2NNRegressor
+    >>> X, y = load_diabetes(return_X_y=True, as_frame=True)
+    >>> model = Gbdt2NNRegressor(max_steps=100, n_synthetic=500, random_state=0).fit(X, y)
+    >>> model.predict(X[:2]).shape, model.explain(X[:2]).values.shape
+    ((2,), (2, 10))
+    """
+
+    _task = "regression"
+
+    def predict(self, X: Any) -> Array:
+        """The student's prediction, on the scale of y (after the link of the teacher's objective).
+
+        Parameters
+        ----------
+        X : array or frame of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        return self._response(X)[:, 0]
+
+    def _check_labels(self, y: Any) -> NDArray[Any]:
+        y = column_or_1d(y, warn=True)
+        try:
+            y = np.asarray(y, np.float64)
+        except (TypeError, ValueError):
+            raise ValueError(f"y must hold numbers for a regressor, got dtype {np.asarray(y).dtype}") from None
+        assert_all_finite(y, input_name="y")
+        return y
+
+
+class Gbdt2NNClassifier(ClassifierMixin, _Gbdt2NN):
+    _task = "classification"
+
+    def _keep(self, distilled: Distilled) -> None:
+        super()._keep(distilled)
+        self.classes_ = distilled.classes
+
+    def decision_function(self, X: Any) -> Array:
+        """The student's raw score: log-odds of the second class, or one score a class.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) for two classes, else (n_samples, n_classes)
+        """
+        score, _ = self._explained(X, explain=False)
+        return score[:, 0] if score.shape[1] == 1 else score
+
+    def predict_proba(self, X: Any) -> Array:
+        """The student's class probabilities.
+
+        Parameters
+        ----------
+        X : array or frame of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Columns in the order of ``classes_``.
+        """
+        response = self._response(X)
+        return np.hstack([1.0 - response, response]) if response.shape[1] == 1 else response
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The student's most probable class.
+
+        Parameters
+        ----------
+        X : array or frame of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        proba = self.predict_proba(X)
+        assert self.classes_ is not None
+        return self.classes_[proba.argmax(1)]
+
+    def _check_labels(self, y: Any) -> NDArray[Any]:
+        y = column_or_1d(y, warn=True)
+        if y.dtype.kind == "f":
+            assert_all_finite(y, input_name="y")
+        elif y.dtype.kind == "O" and any(label is None or label != label for label in y.tolist()):
+            raise ValueError("y must not hold missing labels, got None or NaN")
+        check_classification_targets(y)
+        found = np.unique(y)
+        if len(found) < 2 and self._teacher_needs_y():
+            raise ValueError(f"y must hold at least two classes for a classifier, got one class: {found.tolist()}")
+        return y
+
+
+Gbdt2NNClassifier.__doc__ = (Gbdt2NNRegressor.__doc__ or "").split("    See Also")[0].replace(
+    "``LGBMRegressor``, ``XGBRegressor``", "``LGBMClassifier``, ``XGBClassifier``"
+).replace(
+    "feature_names_in_ : ndarray of str",
+    "classes_ : ndarray of shape (n_classes,)\n    feature_names_in_ : ndarray of str",
+) + (
+    """    See Also
+    --------
+    Gbdt2NNRegressor : The same for numbers.
+    gbdt2nn.fidelity : Measure fidelity on any rows.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from gbdt2nn import Gbdt2NNClassifier
+    >>> X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    >>> model = Gbdt2NNClassifier(max_steps=100, n_synthetic=500, random_state=0).fit(X, y)
+    >>> model.predict_proba(X[:2]).shape, model.explain(X[:2]).values.shape
+    ((2, 2), (2, 30))
+    """
+)

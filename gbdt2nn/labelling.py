@@ -1,0 +1,112 @@
+"""The teacher as an oracle: raw scores and attributions of rows, in blocks, checked against the teacher's own score."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gbdt2nn.attributions import ATTRIBUTIONS
+from gbdt2nn.trees import TreeEnsemble
+
+Array = NDArray[np.float64]
+Native = Callable[[Array], tuple[Array, Array]]
+BLOCK = 512  # rows between two looks at the clock
+
+
+class Labels(NamedTuple):
+    """What the teacher says of rows, raw score.
+
+    Attributes
+    ----------
+    score : ndarray of shape (n_samples, n_outputs)
+    attribution : ndarray of shape (n_samples, n_outputs, n_features), or None
+    base_value : ndarray of shape (n_outputs,), or None
+    """
+
+    score: Array
+    attribution: Array | None
+    base_value: Array | None
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+
+def label_rows(
+    ensemble: TreeEnsemble,
+    x: Array,
+    *,
+    attribution: str | None,
+    raw_score: Callable[[Array], Array],
+    native: Native,
+    deadline: float | None = None,
+) -> Labels:
+    """Ask the teacher about rows.
+
+    Parameters
+    ----------
+    ensemble : TreeEnsemble
+    x : ndarray of shape (n_samples, n_features)
+        The numbers the teacher's library sees.
+    attribution : str or None
+        Name from `ATTRIBUTIONS`; None asks for the score alone.
+    raw_score, native : callables
+        The library's own raw score and exact attributions of a block of rows.
+    deadline : float, optional
+        On the clock of ``time.perf_counter``: no block of attributions is begun after it, save the first.
+
+    Returns
+    -------
+    Labels
+        Of the rows done in time, which are the first ones.
+
+    Raises
+    ------
+    ValueError
+        If attributions do not add up to the teacher's own raw score.
+    """
+    if attribution is None:
+        return Labels(raw_score(x), None, None)
+    scores, parts = [], []
+    base_value = np.zeros(ensemble.n_outputs)
+    for start in range(0, len(x), BLOCK):
+        if deadline is not None and start > 0 and time.perf_counter() >= deadline:
+            break
+        block = x[start : start + BLOCK]
+        phi, base_value = ATTRIBUTIONS[attribution](ensemble, block, native=native)
+        scores.append(raw_score(block))
+        parts.append(phi)
+    labels = Labels(np.concatenate(scores), np.concatenate(parts), base_value)
+    check_completeness(labels, attribution)
+    return labels
+
+
+def completeness_gap(labels: Labels) -> float:
+    """Largest distance between base value + attributions and the raw score; 0.0 without attributions."""
+    if labels.attribution is None or len(labels.score) == 0:
+        return 0.0
+    return float(np.abs(labels.base_value + labels.attribution.sum(2) - labels.score).max())
+
+
+def check_completeness(labels: Labels, attribution: str) -> None:
+    """Refuse attributions that miss the teacher's own raw score by more than float32 rounding of its size."""
+    gap = completeness_gap(labels)
+    scale = max(1e-12, float(np.abs(labels.score).max()), float(np.ptp(labels.score)))
+    if not gap <= 1e-4 * scale:
+        raise ValueError(
+            f"attribution={attribution!r} must add up to the teacher's own raw score, got a gap of {gap:.3g} where scores "
+            f"are of size {scale:.3g}; these attributions would teach wrong numbers"
+        )
+
+
+def concatenate(parts: list[Labels]) -> Labels:
+    """Labels of several sets of rows as one."""
+    with_attribution = parts[0].attribution is not None
+    return Labels(
+        np.concatenate([part.score for part in parts]),
+        np.concatenate([part.attribution for part in parts if part.attribution is not None])
+        if with_attribution
+        else None,
+        parts[0].base_value,
+    )

@@ -1,0 +1,122 @@
+"""What a distillation is told, and what the machine makes of it: seeds, threads, cache, device."""
+
+import multiprocessing
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from joblib import Memory
+
+from gbdt2nn.arguments import check_choice, check_mapping, check_number
+from gbdt2nn.attributions import ATTRIBUTIONS
+from gbdt2nn.joint_loss import EXPLANATION_LOSSES
+from gbdt2nn.students import STUDENTS
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a distillation is told; names, meanings and defaults are those of the estimators' parameters."""
+
+    teacher_params: Mapping[str, Any] | None = None
+    student: str = "self_explaining"
+    student_params: Mapping[str, Any] | None = None
+    attribution: str = "tree_shap"
+    imitation_weight: float = 1.0
+    explanation_weight: float = 1.0
+    explanation_loss: str = "squared_error"
+    label_weight: float = 0.0
+    n_synthetic: int | str = "auto"
+    batch_size: int = 1024
+    learning_rate: float = 4e-3
+    max_steps: int = 1000
+    time_budget: float | None = None
+    n_jobs: int | None = None
+    memory: Any = None
+    device: str = "auto"
+    verbose: int = 0
+    random_state: Any = None
+
+    def check(self) -> None:
+        """Refuse values out of range before any work begins."""
+        check_mapping("teacher_params", self.teacher_params)
+        check_choice("student", self.student, STUDENTS)
+        check_mapping("student_params", self.student_params)
+        check_choice("attribution", self.attribution, ATTRIBUTIONS)
+        check_choice("explanation_loss", self.explanation_loss, EXPLANATION_LOSSES)
+        for name in ("imitation_weight", "explanation_weight", "label_weight"):
+            check_number(name, getattr(self, name), low=0)
+        if self.imitation_weight == self.explanation_weight == self.label_weight == 0:
+            raise ValueError(
+                "one of imitation_weight, explanation_weight and label_weight must be positive, got 0 for all"
+            )
+        if isinstance(self.n_synthetic, str):
+            check_choice("n_synthetic", self.n_synthetic, ["auto"])
+        else:
+            check_number("n_synthetic", self.n_synthetic, low=0, integer=True)
+        check_number("batch_size", self.batch_size, low=1, integer=True)
+        check_number("learning_rate", self.learning_rate, low=0, inclusive=False)
+        check_number("max_steps", self.max_steps, low=1, integer=True)
+        check_number("time_budget", self.time_budget, low=0, inclusive=False, none=True)
+        check_number("n_jobs", self.n_jobs, low=-1, integer=True, none=True)
+        if self.n_jobs == 0:
+            raise ValueError("n_jobs must be positive, -1 for all cores, or None, got 0")
+        check_number(
+            "verbose", int(self.verbose) if isinstance(self.verbose, bool) else self.verbose, low=0, integer=True
+        )
+        if not isinstance(self.device, str):
+            raise TypeError(f"device must be 'auto' or the name of a torch device, got {self.device!r}")
+        if (
+            self.memory is not None
+            and not isinstance(self.memory, str | os.PathLike)
+            and not hasattr(self.memory, "cache")
+        ):
+            raise TypeError(f"memory must be None, a folder or a joblib.Memory, got {self.memory!r}")
+
+
+class Seeds:
+    """Seeds for every draw, from one ``random_state``; the global generators are not touched."""
+
+    def __init__(self, random_state: Any) -> None:
+        if isinstance(random_state, np.random.RandomState):
+            drawn = random_state.randint(0, 2**31 - 1, size=4)
+        elif isinstance(random_state, np.random.Generator):
+            drawn = random_state.integers(0, 2**31 - 1, size=4)
+        else:
+            if random_state is not None:
+                check_number("random_state", random_state, low=0, integer=True)
+                random_state = int(random_state)
+            drawn = np.random.default_rng(random_state).integers(0, 2**31 - 1, size=4)
+        self.teacher, self.split, self.synthesis, self.student = (int(seed) for seed in drawn)
+
+
+def n_threads(n_jobs: int | None) -> int:
+    """Threads to use: all cores by default and for -1, one in a worker process that was given none of its own."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    if n_jobs is None:
+        return 1 if multiprocessing.parent_process() is not None else cores
+    return cores if n_jobs < 0 else int(n_jobs)
+
+
+def as_memory(memory: Any) -> Any:
+    """A joblib Memory from None, a folder or a Memory, as scikit-learn's ``Pipeline(memory=)`` takes it."""
+    if memory is None or isinstance(memory, str | os.PathLike):
+        return Memory(location=memory, verbose=0)
+    return memory
+
+
+def resolve_device(device: str) -> str:
+    """The name of a torch device; "auto" is the first CUDA device where there is one."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        found = torch.device(device)
+        torch.empty(1, dtype=torch.float64, device=found)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device must name a torch device that is here and holds float64, got {device!r}: {reason}"
+        ) from None
+    return str(found)

@@ -1,0 +1,106 @@
+"""Fidelity of a fitted estimator on rows of the caller's, and scorers for searches."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
+
+from gbdt2nn.estimators import Gbdt2NNClassifier, Gbdt2NNRegressor
+from gbdt2nn.fidelity_metrics import Fidelity, score_r2
+
+
+def fidelity(model: Any, X: Any, y: Any = None, sample_weight: Any = None) -> Fidelity:
+    """How well a fitted student imitates its teacher on rows: scores, attributions, decisions.
+
+    Parameters
+    ----------
+    model : Gbdt2NNRegressor, Gbdt2NNClassifier, or a Pipeline that ends in one
+    X : array or frame of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,), optional
+        Labels, for the label metric of teacher and student side by side.
+    sample_weight : array-like of shape (n_samples,), optional
+
+    Returns
+    -------
+    Fidelity
+        A mapping: ``score_r2``, ``score_max_error``, ``score_p999_error``, ``attribution_r2``,
+        ``attribution_r2_per_feature``, ``per_feature_r2``, ``attribution_cosine``, ``top3_overlap``,
+        ``completeness_gap``, ``decision_flip_rate``, ``metric``, ``teacher_metric``, ``student_metric``, ``n_rows``, ...
+        Scores and attributions are raw (before the link).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from gbdt2nn import Gbdt2NNRegressor, fidelity
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = Gbdt2NNRegressor(max_steps=100, n_synthetic=500, random_state=0).fit(X[:300], y[:300])
+    >>> found = fidelity(model, X[300:], y[300:])
+    >>> found["n_rows"], found["score_r2"] > 0.5
+    (142, True)
+    """
+    model, X = _last_step(model, X)
+    check_is_fitted(model)
+    X = model._check_table(X, reset=False)
+    codes = None
+    if y is not None:
+        y = model._check_labels(y) if model._task == "regression" else column_or_1d(y)
+        check_consistent_length(X, y)
+        codes = y
+        if model._task == "classification":
+            unknown = sorted(set(np.unique(y).tolist()) - set(model.classes_.tolist()), key=str)
+            if unknown:
+                raise ValueError(
+                    f"y must hold classes of the model, {model.classes_.tolist()[:10]}, got {unknown[:10]}"
+                )
+            position = {label: i for i, label in enumerate(model.classes_.tolist())}
+            codes = np.array([position[label] for label in y.tolist()])
+    if sample_weight is not None:
+        sample_weight = model._check_weight(sample_weight, len(X))
+    return model.distilled_.measure(X, codes, sample_weight)
+
+
+def score_fidelity(model: Any, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+    """Scorer for searches: R² of the student's raw score against its teacher's; labels are not used.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from gbdt2nn import Gbdt2NNRegressor, score_fidelity
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = Gbdt2NNRegressor(max_steps=50, n_synthetic=0, random_state=0)
+    >>> cross_val_score(model, X, y, scoring=score_fidelity, cv=2).shape
+    (2,)
+    """
+    model, X = _last_step(model, X)
+    labels = model.distilled_.teacher_explained(model._check_table(X, reset=False), explain=False)
+    score, _ = model._explained(X, explain=False)
+    weight = np.ones(len(score)) if sample_weight is None else model._check_weight(sample_weight, len(X))
+    return score_r2(labels.score, score, weight)
+
+
+def attribution_fidelity(model: Any, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+    """Scorer for searches: R² of the student's attributions against its teacher's; labels are not used.
+
+    Raises
+    ------
+    ValueError
+        If the student was fitted with ``explanation_weight=0``.
+    """
+    found = fidelity(model, X, sample_weight=sample_weight)["attribution_r2"]
+    if np.isnan(found):
+        raise ValueError("attribution_fidelity needs a student that was taught explanations, got explanation_weight=0")
+    return float(found)
+
+
+def _last_step(model: Any, X: Any) -> tuple[Any, Any]:
+    """The estimator at the end of a pipeline, and the table as it meets it."""
+    while hasattr(model, "steps"):
+        if len(model.steps) > 1:
+            X = model[:-1].transform(X)
+        model = model.steps[-1][1]
+    if not isinstance(model, Gbdt2NNRegressor | Gbdt2NNClassifier):
+        raise TypeError(
+            f"model must be a fitted gbdt2nn estimator or a Pipeline that ends in one, got {type(model).__name__}"
+        )
+    return model, X

@@ -1,0 +1,376 @@
+"""A student from labelled codes: its scales, its tables, its batches and its training. The border to torch."""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gbdt2nn.backfitting import main_effects
+from gbdt2nn.binning import Binner
+from gbdt2nn.fidelity_metrics import attribution_r2, score_r2
+from gbdt2nn.joint_loss import (
+    EXPLANATION_LOSSES,
+    Batch,
+    Explained,
+    JointLoss,
+    Loss,
+    binary_cross_entropy,
+    cross_entropy,
+    label_squared_error,
+    poisson_deviance,
+    squared_error,
+)
+from gbdt2nn.students import STUDENTS
+from gbdt2nn.students.code_encoding import encoding_columns
+from gbdt2nn.training import History, Progress, adamw, fit_student
+from gbdt2nn.trees import TreeEnsemble
+
+Array = NDArray[np.float64]
+
+
+class LabelledCodes(NamedTuple):
+    """Rows as the student meets them.
+
+    Attributes
+    ----------
+    codes : ndarray of shape (n_samples, n_features), integer
+    score : ndarray of shape (n_samples, n_outputs), raw score
+    attribution : ndarray of shape (n_samples, n_outputs, n_features), raw score, or None
+    weight : ndarray of shape (n_samples,)
+    y : ndarray of shape (n_samples,) or None
+        Label; NaN where a row has none.
+    """
+
+    codes: NDArray[np.integer]
+    score: Array
+    attribution: Array | None
+    weight: Array
+    y: Array | None
+
+
+@dataclass(frozen=True)
+class StudentOptions:
+    """How a student is built and trained; names and meanings are those of the estimators' parameters."""
+
+    student: str
+    student_params: Mapping[str, Any]
+    imitation_weight: float
+    explanation_weight: float
+    explanation_loss: str
+    label_weight: float
+    batch_size: int
+    learning_rate: float
+    max_steps: int
+    time_budget: float | None
+    seed: int
+    device: str
+    verbose: int
+
+
+def fit_student_on(
+    train: LabelledCodes,
+    stop: LabelledCodes,
+    *,
+    ensemble: TreeEnsemble,
+    binner: Binner,
+    base_value: Array,
+    link: Any,
+    options: StudentOptions,
+) -> tuple[Any, History]:
+    """Build a student for an ensemble and train it on labelled codes.
+
+    Parameters
+    ----------
+    train, stop : LabelledCodes
+        ``stop`` rows are for what is watched during training.
+    ensemble : TreeEnsemble
+        Gives the encoding its knots: what its thresholds are worth, and which features it uses.
+    binner : Binner
+    base_value : ndarray of shape (n_outputs,)
+        Raw score before any feature is credited.
+    link : Link
+        Of the teacher; the label term needs it.
+    options : StudentOptions
+
+    Returns
+    -------
+    student : nn.Module
+        In eval mode and float64, so that no answer depends on the size of the batch it is asked in.
+    history : History
+    """
+    explained = options.explanation_weight > 0
+    scale = _weighted_std(train.score, train.weight)
+    scale = np.where(scale > 0, scale, 1.0)
+    # Where the score is the label's own unit it can be large beside its spread (a price in cents): train on the
+    # difference from the base value, which float32 holds, and put the base back in float64.
+    offset = base_value if link.name == "identity" else np.zeros_like(base_value)
+    student = build_student(train, ensemble, binner, base_value - offset, scale, options)
+    loss = _joint_loss(train, scale, link, options)
+    train_tensors, stop_tensors = (_tensors(part, offset, options.device) for part in (train, stop))
+    student.to(options.device)
+    bar = _ProgressBar(options) if options.verbose else None
+    try:
+        history = fit_student(
+            student,
+            _Batches(train_tensors, options.batch_size, options.seed),
+            loss,
+            max_steps=options.max_steps,
+            time_budget=options.time_budget,
+            optimizer=adamw(options.learning_rate),
+            validate=lambda s: _held_out_fidelity(s, stop_tensors, explained),
+            callbacks=[bar] if bar else [],
+        )
+    finally:
+        if bar:
+            bar.close()
+    student.double()
+    with torch.no_grad():
+        student.base_value.copy_(torch.as_tensor(base_value))
+    student.requires_grad_(False)
+    return student.eval(), history
+
+
+def build_student(
+    train: LabelledCodes,
+    ensemble: TreeEnsemble,
+    binner: Binner,
+    base_value: Array,
+    scale: Array,
+    options: StudentOptions,
+) -> Any:
+    """A fresh student; what the explanations are used for here is left out where their weight is 0."""
+    cls: Any = STUDENTS[options.student]
+    n_codes = np.asarray(binner.n_codes)
+    columns = [
+        encoding_columns(
+            int(n_codes[j]),
+            is_categorical=bool(binner.is_categorical[j]),
+            missing_code=int(binner.missing_code[j]),
+            threshold_weight=weight,
+            seed=options.seed + j,
+        )
+        for j, weight in enumerate(threshold_weights(ensemble, binner))
+    ]
+    explanations: dict[str, Any] = {}
+    if options.explanation_weight > 0:
+        assert train.attribution is not None
+        rest = train.attribution
+        if cls.has_tables:
+            ordered = np.where(binner.is_categorical, 0, n_codes - (np.asarray(binner.missing_code) >= 0))
+            tables = main_effects(train.codes, train.attribution, train.weight, n_codes, ordered=ordered)
+            main = np.stack([table[train.codes[:, j]] for j, table in enumerate(tables)], axis=2)
+            rest = train.attribution - main
+            explanations["tables"] = tables
+        share = train.weight / train.weight.sum()
+        mean = np.einsum("n,nkd->kd", share, rest)
+        deviation = np.sqrt(np.einsum("n,nkd->kd", share, (rest - mean) ** 2))
+        explanations |= {"attribution_mean": mean, "attribution_scale": deviation}
+    with torch.random.fork_rng(devices=[]):  # layers draw once before their own generators do
+        try:
+            return cls(
+                columns,
+                base_value=base_value,
+                score_scale=scale,
+                used=used_by_output(ensemble),
+                seed=options.seed,
+                **explanations,
+                **options.student_params,
+            )
+        except TypeError as error:
+            raise TypeError(f"student_params must be options of student {options.student!r}: {error}") from error
+
+
+def used_by_output(ensemble: TreeEnsemble) -> NDArray[np.bool_]:
+    """Which features the trees of each output split on, shape (n_outputs, n_features)."""
+    used = np.zeros((ensemble.n_outputs, ensemble.n_features), bool)
+    output = np.repeat(ensemble.tree_output, np.diff(ensemble.tree_start))
+    inner = ensemble.feature >= 0
+    used[output[inner], ensemble.feature[inner]] = True
+    return used
+
+
+def threshold_weights(ensemble: TreeEnsemble, binner: Binner) -> list[Array]:
+    """What each threshold of each feature is worth: the sum of the square roots of its splits' gains."""
+    weights = []
+    numeric = (ensemble.feature >= 0) & ~ensemble.is_categorical
+    for j, thresholds in enumerate(binner.thresholds):
+        chosen = numeric & (ensemble.feature == j)
+        at = np.searchsorted(thresholds, ensemble.threshold[chosen])
+        gain = np.sqrt(np.maximum(ensemble.gain[chosen], 0.0))
+        inside = at < len(thresholds)
+        weights.append(np.bincount(at[inside], weights=gain[inside], minlength=len(thresholds)).astype(np.float64))
+    return weights
+
+
+def explanation_feature_weight(attribution: Array, weight: Array) -> Array:
+    """Weight of each (output, feature) in the squared explanation loss.
+
+    Proportional to variance^-1/2, between one common unit (where weak features count nothing) and a unit for each
+    feature (where their noise counts most), and scaled so that a student that always answers the mean has loss 1.
+    """
+    share = weight / weight.sum()
+    mean = np.einsum("n,nkd->kd", share, attribution)
+    variance = np.einsum("n,nkd->kd", share, (attribution - mean) ** 2)
+    total = variance.sum(1, keepdims=True)
+    floor = np.maximum(1e-6 * total, np.finfo(np.float64).tiny)
+    weights = np.maximum(variance, floor) ** -0.5
+    unit = (weights * variance).sum(1, keepdims=True)
+    # an output without any variance has one unit for all its features
+    return np.where(unit > 0, weights / np.where(unit > 0, unit, 1.0), 1.0) / len(attribution[0])
+
+
+def label_loss(link: Any, scale: Array) -> Loss:
+    """The loss that fits a raw score to labels under a link; ValueError for a link without one."""
+    if link.name == "identity":
+        return label_squared_error(float(scale[0]))
+    if link.name in ("logistic", "one_vs_all"):
+        return binary_cross_entropy(link.slope)
+    if link.name == "softmax":
+        return cross_entropy()
+    if link.name == "exponential":
+        return poisson_deviance()
+    raise ValueError(
+        f"label_weight must be 0 with a teacher whose link is {link.name!r}: no label loss is known for it"
+    )
+
+
+def _joint_loss(train: LabelledCodes, scale: Array, link: Any, options: StudentOptions) -> JointLoss:
+    device = options.device
+    score_weight = torch.as_tensor(1.0 / (scale**2 * len(scale)), dtype=torch.float32, device=device)
+    explanation: Loss = squared_error()
+    if options.explanation_weight > 0:
+        assert train.attribution is not None
+        feature_weight = explanation_feature_weight(train.attribution, train.weight)
+        tensor = torch.as_tensor(feature_weight, dtype=torch.float32, device=device)
+        explanation = EXPLANATION_LOSSES[options.explanation_loss](feature_weight=tensor)
+    return JointLoss(
+        imitation=squared_error(score_weight),
+        explanation=explanation,
+        label=label_loss(link, scale) if options.label_weight > 0 else None,
+        weights={
+            "imitation": options.imitation_weight,
+            "explanation": options.explanation_weight,
+            "label": options.label_weight,
+        },
+    )
+
+
+class _Tensors(NamedTuple):
+    codes: Tensor
+    score: Tensor
+    attribution: Tensor | None
+    weight: Tensor
+    y: Tensor | None
+
+
+def _tensors(part: LabelledCodes, offset: Array, device: str) -> _Tensors:
+    def real(array: Array) -> Tensor:
+        return torch.as_tensor(np.asarray(array, np.float32), device=device)
+
+    y = part.y
+    if y is not None and offset.any():
+        y = y - offset[0]
+    return _Tensors(
+        torch.as_tensor(part.codes.astype(np.int32), device=device),
+        real(part.score - offset),
+        None if part.attribution is None else real(part.attribution),
+        real(part.weight / part.weight.mean()),
+        None if y is None else real(y),
+    )
+
+
+class _Batches:
+    """Endless batches: every row once a round, in an order drawn from a generator of its own."""
+
+    def __init__(self, rows: _Tensors, batch_size: int, seed: int) -> None:
+        self.rows, self.size, self.seed = rows, min(batch_size, len(rows.codes)), seed
+
+    def __iter__(self) -> Iterator[Batch]:
+        generator = torch.Generator().manual_seed(self.seed)
+        rows, n = self.rows, len(self.rows.codes)
+        while True:
+            order = torch.randperm(n, generator=generator).to(rows.codes.device)
+            for start in range(0, n - self.size + 1, self.size):
+                chosen = order[start : start + self.size]
+                teacher = Explained(rows.score[chosen], None if rows.attribution is None else rows.attribution[chosen])
+                label = None if rows.y is None else rows.y[chosen]
+                yield Batch(rows.codes[chosen], teacher, label, rows.weight[chosen])
+
+
+def student_explained(
+    student: Any, codes: NDArray[np.integer], *, explain: bool = True, batch_size: int = 8192
+) -> tuple[Array, Array | None]:
+    """A student's raw scores and attributions of rows, in float64.
+
+    Returns
+    -------
+    score : ndarray of shape (n_samples, n_outputs)
+    attribution : ndarray of shape (n_samples, n_outputs, n_features), or None with ``explain=False``
+    """
+    device = student.base_value.device
+    scores, parts = [], []
+    with torch.no_grad():
+        for start in range(0, len(codes), batch_size):
+            block = torch.as_tensor(codes[start : start + batch_size].astype(np.int32), device=device)
+            answer = student(block, explain=explain)
+            scores.append(answer.score.cpu().numpy().astype(np.float64))
+            if explain:
+                parts.append(answer.attribution.cpu().numpy().astype(np.float64))
+    return np.concatenate(scores), np.concatenate(parts) if explain else None
+
+
+def _held_out_fidelity(student: Any, rows: _Tensors, explained: bool) -> dict[str, float]:
+    score, attribution = student_explained(student, rows.codes.cpu().numpy(), explain=explained)
+    weight = rows.weight.cpu().numpy().astype(np.float64)
+    found = {"score_r2": score_r2(rows.score.cpu().numpy(), score, weight)}
+    if explained:
+        assert attribution is not None
+        assert rows.attribution is not None
+        found["attribution_r2"] = attribution_r2(rows.attribution.cpu().numpy(), attribution, weight)
+    return found
+
+
+@contextmanager
+def torch_threads(n: int) -> Iterator[None]:
+    """Let torch use ``n`` threads, and put the caller's number back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class _ProgressBar:
+    """A bar with the terms and the held-out fidelity."""
+
+    def __init__(self, options: StudentOptions) -> None:
+        from tqdm.auto import tqdm
+
+        with warnings.catch_warnings():  # tqdm.auto speaks of a missing notebook widget
+            warnings.simplefilter("ignore")
+            self.bar = tqdm(total=options.max_steps, desc="student", unit="step")
+        self.shown: dict[str, str] = {}
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.n_steps is not None:
+            self.bar.total = progress.n_steps
+        self.bar.update(progress.step - self.bar.n)
+        for found in (progress.terms, progress.validation or {}):
+            self.shown |= {name: f"{value:.4g}" for name, value in found.items()}
+        self.bar.set_postfix(self.shown)
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+def _weighted_std(values: Array, weight: Array) -> Array:
+    share = weight / weight.sum()
+    mean = share @ values
+    return np.sqrt(share @ (values - mean) ** 2)

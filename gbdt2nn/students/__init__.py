@@ -1,0 +1,11 @@
+"""The shelf of students: networks that take codes of table rows and return an `Explained`.
+
+Every student is built with the same keywords (see `students/self_explaining.py`), so that one can stand in for another.
+"""
+
+from gbdt2nn.students.mlp import MLP
+from gbdt2nn.students.self_explaining import SelfExplaining
+
+STUDENTS = {"self_explaining": SelfExplaining, "mlp": MLP}
+
+__all__ = ["MLP", "STUDENTS", "SelfExplaining"]

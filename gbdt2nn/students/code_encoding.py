@@ -1,0 +1,141 @@
+"""What a network reads in place of a code: a fixed row of numbers for each code of each feature.
+
+A numeric feature enters through a piecewise linear encoding (Gorishniy et al. 2022, arXiv 2203.05556) over its codes,
+whose knots are the teacher's own thresholds. With as many columns as thresholds nothing is lost: the encoding is a
+thermometer of the codes.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+
+def encoding_columns(
+    n_codes: int,
+    *,
+    is_categorical: bool,
+    missing_code: int = -1,
+    threshold_weight: NDArray[np.float64] | None = None,
+    max_columns: int = 64,
+    seed: int = 0,
+) -> NDArray[np.float32]:
+    """The numbers that stand for each code of one feature.
+
+    Parameters
+    ----------
+    n_codes : int
+    is_categorical : bool
+        Categories are one-hot, or random unit directions when there are more of them than columns.
+    missing_code : int, default=-1
+        The code of a missing value, -1 where there is none; it has a column of its own.
+    threshold_weight : ndarray of shape (n_thresholds,), optional
+        How much each threshold matters to the teacher; knots lie at its quantiles.
+    max_columns : int, default=64
+    seed : int, default=0
+        Of the random directions.
+
+    Returns
+    -------
+    columns : ndarray of shape (n_codes, n_columns), float32
+        At least one column; all zero where the feature has a single code.
+    """
+    if n_codes == 1:
+        return np.zeros((1, 1), np.float32)
+    if is_categorical:
+        if n_codes <= max_columns:
+            return np.eye(n_codes, dtype=np.float32)
+        directions = np.random.default_rng(seed).standard_normal((n_codes, max_columns))
+        return (directions / np.linalg.norm(directions, axis=1, keepdims=True)).astype(np.float32)
+    n_thresholds = n_codes - 1 - (missing_code >= 0)
+    columns = []
+    if n_thresholds > 0:
+        knots = _knots(n_thresholds, threshold_weight, max_columns)
+        position = np.arange(n_codes, dtype=np.float64)[:, None]
+        columns.append(np.clip((position - knots[:-1]) / np.diff(knots), 0.0, 1.0))
+    if missing_code >= 0:
+        missing = np.zeros((n_codes, 1))
+        missing[missing_code] = 1.0
+        if columns:
+            columns[0][missing_code] = 0.0
+        columns.append(missing)
+    return np.concatenate(columns, axis=1).astype(np.float32)
+
+
+def _knots(n_thresholds: int, weight: NDArray[np.float64] | None, max_columns: int) -> NDArray[np.float64]:
+    """Increasing code positions from 0 to n_thresholds between which the encoding is linear."""
+    if n_thresholds <= max_columns:
+        return np.arange(n_thresholds + 1, dtype=np.float64)
+    weight = np.ones(n_thresholds) if weight is None else np.asarray(weight, np.float64) + 1e-12
+    mass = np.concatenate([[0.0], np.cumsum(weight) / weight.sum()])
+    inner = np.interp(np.linspace(0.0, 1.0, max_columns + 1)[1:-1], mass, np.arange(n_thresholds + 1))
+    return np.unique(np.concatenate([[0.0], np.round(inner), [float(n_thresholds)]]))
+
+
+class CodeEncoding(nn.Module):
+    """Codes to numbers, feature by feature, then one linear layer.
+
+    Parameters
+    ----------
+    columns : sequence of ndarray of shape (n_codes, n_columns)
+        One per feature, from `encoding_columns`.
+    width : int
+    generator : torch.Generator
+        Draws the initial weights.
+
+    Shape
+    -----
+    input : (batch, n_features), integer codes
+    output : (batch, width)
+    """
+
+    def __init__(self, columns: Sequence[NDArray[np.float32]], width: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.n_features = len(columns)
+        sizes = [table.shape[1] for table in columns]
+        for j, table in enumerate(columns):
+            self.register_buffer(f"columns_{j}", torch.from_numpy(np.ascontiguousarray(table)))
+        self.linear = nn.Linear(sum(sizes), width)
+        with torch.no_grad():
+            # each feature starts with the same share of the variance, however many columns it has
+            scale = torch.cat([torch.full((size,), 2.0 / (self.n_features * size) ** 0.5) for size in sizes])
+            self.linear.weight.copy_(torch.randn(width, sum(sizes), generator=generator) * scale)
+            self.linear.bias.zero_()
+
+    def forward(self, codes: Tensor) -> Tensor:
+        parts = [getattr(self, f"columns_{j}")[codes[:, j]] for j in range(self.n_features)]
+        return self.linear(torch.cat(parts, dim=1))  # (batch, width)
+
+
+class ResidualTrunk(nn.Module):
+    """Encoded codes through residual layers ``h + silu(W h + b)``.
+
+    Shape
+    -----
+    input : (batch, n_features), integer codes
+    output : (batch, width)
+    """
+
+    def __init__(
+        self, columns: Sequence[NDArray[np.float32]], *, width: int, depth: int, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.encoding = CodeEncoding(columns, width, generator)
+        self.layers = nn.ModuleList(linear(width, width, generator) for _ in range(depth - 1))
+
+    def forward(self, codes: Tensor) -> Tensor:
+        hidden = nn.functional.silu(self.encoding(codes))
+        for layer in self.layers:
+            hidden = hidden + nn.functional.silu(layer(hidden))
+        return hidden
+
+
+def linear(n_in: int, n_out: int, generator: torch.Generator, gain: float = 1.0) -> nn.Linear:
+    """A linear layer whose initial weights come from ``generator``: normal, variance gain^2 / n_in; bias zero."""
+    layer = nn.Linear(n_in, n_out)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(n_out, n_in, generator=generator) * (gain / n_in**0.5))
+        layer.bias.zero_()
+    return layer

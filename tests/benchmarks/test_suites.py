@@ -1,0 +1,52 @@
+import inspect
+
+import pytest
+from lightgbm import LGBMRegressor
+
+from benchmarks import data
+from benchmarks.methods import METHODS
+from benchmarks.suites import SUITES, Suite
+
+each_suite = pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
+
+
+@each_suite
+def test_a_suite_names_what_there_is(suite, monkeypatch):
+    monkeypatch.delenv("GBDT2NN_DATA", raising=False)
+    # The shipped suites run from a bare checkout.
+    assert set(suite.data) <= set(data.available())
+    assert set(suite.methods) <= set(METHODS)
+    assert set(suite.by_data) <= set(suite.data)
+
+
+@each_suite
+def test_teachers_parameters_exist(suite):
+    known = LGBMRegressor().get_params()
+    for name in suite.data:
+        assert set(suite.settings(name)["teacher"]) <= set(known)
+
+
+def test_settings_of_one_data_set_are_merged():
+    suite = Suite(
+        "", ("a", "b"), teacher={"n_estimators": 9, "num_leaves": 3}, by_data={"b": {"teacher": {"n_estimators": 2}}}
+    )
+    assert suite.settings("a")["teacher"] == {"n_estimators": 9, "num_leaves": 3}
+    assert suite.settings("b")["teacher"] == {"n_estimators": 2, "num_leaves": 3}
+
+
+def test_the_protocol_stands():
+    main = SUITES["main"]
+    assert main.settings("california_housing")["teacher"] == {
+        "n_estimators": 1000,
+        "learning_rate": 0.05,
+        "num_leaves": 31,
+    }
+    assert (main.patience, main.time_budget, main.n_jobs, main.n_seeds) == (50, 150.0, 2, 3)
+    assert main.settings("letter")["teacher"]["n_estimators"] == 60
+    assert main.settings("adult")["part"] == "train"
+
+
+def test_every_method_is_a_described_function():
+    for method in METHODS.values():
+        assert list(inspect.signature(method).parameters) == ["problem"]
+        assert method.__doc__

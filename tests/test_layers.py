@@ -1,0 +1,124 @@
+"""The import table: which room may import which. Change it in the same commit as an import, or put the code elsewhere."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "gbdt2nn"
+
+# room -> (rooms of the package it may import, libraries it may import at the top of a file, libraries it may import late)
+ALLOWED: dict[str, tuple[set[str], set[str], set[str]]] = {
+    "joint_loss": (set(), {"torch"}, set()),
+    "training": ({"joint_loss"}, {"torch"}, set()),
+    "students": ({"joint_loss"}, {"torch", "numpy"}, set()),
+    "trees": (set(), {"numpy"}, set()),
+    "encoding": (set(), {"numpy", "narwhals", "sklearn"}, {"pandas"}),
+    "binning": ({"trees"}, {"numpy"}, {"numba"}),
+    "teachers": ({"trees"}, {"numpy", "scipy"}, {"lightgbm", "xgboost", "pandas", "sklearn"}),
+    "attributions": ({"trees", "binning"}, {"numpy"}, {"numba"}),
+    "augmentation": ({"binning"}, {"numpy"}, {"numba"}),
+    "backfitting": ({"binning"}, {"numpy"}, {"numba"}),
+    "fidelity_metrics": (set(), {"numpy"}, {"scipy", "sklearn", "html"}),
+    "arguments": (set(), {"numpy"}, set()),
+    "rows": (set(), {"numpy"}, set()),
+    "labelling": ({"attributions", "trees"}, {"numpy"}, set()),
+    "student_fit": (
+        {"joint_loss", "training", "students", "binning", "trees", "backfitting", "fidelity_metrics"},
+        {"numpy", "torch"},
+        {"tqdm"},
+    ),
+    "options": ({"arguments", "attributions", "joint_loss", "students"}, {"numpy", "torch", "joblib"}, set()),
+    "teacher_intake": ({"arguments", "options", "teachers", "trees"}, {"numpy", "sklearn"}, set()),
+    "distillation": (
+        {
+            "augmentation", "binning", "encoding", "fidelity_metrics", "labelling", "options", "rows", "student_fit",
+            "teacher_intake", "teachers", "training", "trees",
+        },
+        {"numpy"},
+        set(),
+    ),
+    "estimators": ({"distillation"}, {"numpy", "sklearn"}, {"shap"}),
+    "scoring": ({"estimators", "fidelity_metrics"}, {"numpy", "sklearn"}, set()),
+    "figures": (set(), {"numpy"}, {"matplotlib", "shap"}),
+    "reporting": ({"figures", "fidelity_metrics"}, {"numpy"}, {"matplotlib", "jinja2", "shap", "torch", "sklearn"}),
+}  # fmt: skip
+
+
+def rooms() -> list[Path]:
+    return sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> list[tuple[str, bool]]:
+    """Imported modules of a file, each with whether it stands at the top level of the file."""
+    tree = ast.parse(path.read_text())
+    type_only = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test)
+        for node in ast.walk(block)
+    }
+    found = []
+    top = {id(node) for node in tree.body}
+    for node in ast.walk(tree):
+        if id(node) in type_only:
+            continue
+        if isinstance(node, ast.Import):
+            found += [(alias.name, id(node) in top) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            found.append((node.module or "", id(node) in top))
+    return found
+
+
+@pytest.mark.parametrize("path", rooms(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_room_imports_only_what_the_table_allows(path):
+    room = room_of(path)
+    assert room in ALLOWED, f"{room} is not in the import table"
+    inside, top, late = ALLOWED[room]
+    for name, at_top in imports(path):
+        head = name.split(".")[0]
+        if head in sys.stdlib_module_names:
+            continue
+        if head == "gbdt2nn":
+            other = name.split(".")[1] if "." in name else ""
+            assert other == room or other in inside, f"{path.name} must not import {name}"
+        else:
+            own_library = room == "teachers" and head == path.stem
+            assert head in top or (not at_top and (head in late)), f"{path.name} must not import {name} here"
+            if head in {"lightgbm", "xgboost"}:
+                assert own_library, "a booster library is imported only in the file that bears its name"
+
+
+def test_every_room_of_the_table_exists():
+    assert set(ALLOWED) == {room_of(p) for p in rooms()}
+
+
+def test_the_table_has_no_cycle():
+    order: list[str] = []
+
+    def visit(room: str, path: tuple[str, ...]) -> None:
+        assert room not in path, f"cycle: {' -> '.join((*path, room))}"
+        for other in ALLOWED[room][0]:
+            visit(other, (*path, room))
+        order.append(room)
+
+    for room in ALLOWED:
+        visit(room, ())
+
+
+def test_importing_the_package_loads_no_heavy_library():
+    """Boosters, shap, matplotlib, numba and pandas load when first used, not with the estimators."""
+    code = (
+        "import sys, torch, sklearn; before = set(sys.modules); import gbdt2nn; gbdt2nn.Gbdt2NNRegressor; gbdt2nn.fidelity;"
+        "heavy = {'lightgbm', 'xgboost', 'shap', 'matplotlib', 'numba', 'jinja2', 'pandas'} & (set(sys.modules) - before);"
+        "print(sorted(heavy))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

@@ -1,0 +1,185 @@
+"""The loop: steps, schedule, phases, time budget, checkpoints, interruption."""
+
+import itertools
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from gbdt2nn.joint_loss import Batch, Explained, JointLoss
+from gbdt2nn.training import (
+    Phase,
+    adamw,
+    decay_start,
+    fit_student,
+    learning_rate_factor,
+    steps_from_decay_start,
+)
+
+
+class Linear(nn.Module):
+    complete = True
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, 3))
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def forward(self, inputs, target=None, *, explain=True):
+        attribution = inputs * self.weight
+        return Explained(self.bias + attribution.sum(1, keepdim=True), attribution.unsqueeze(1))
+
+
+def batches(n=32, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    truth = torch.tensor([[1.0, -2.0, 0.5]])
+    while True:
+        x = torch.randn(n, 3, generator=g)
+        attribution = x * truth
+        yield Batch(x, Explained(0.3 + attribution.sum(1, keepdim=True), attribution.unsqueeze(1)), None, torch.ones(n))
+
+
+def fit(student=None, **options):
+    student = student or Linear()
+    options = {"max_steps": 50, "optimizer": adamw(0.1), **options}
+    return student, fit_student(student, batches(), JointLoss(), **options)
+
+
+def test_it_learns_what_the_teacher_says():
+    student, history = fit(max_steps=200)
+    torch.testing.assert_close(student.weight.detach(), torch.tensor([[1.0, -2.0, 0.5]]), atol=1e-2, rtol=0)
+    assert history.steps[-1]["total"] < 1e-3 < history.steps[0]["total"]
+    assert history.n_steps == history.best_step == 200
+    assert not student.training
+
+
+def test_every_length_of_run_has_its_decay_start_and_back():
+    for n in range(1, 200):
+        start = decay_start(n)
+        assert decay_start(steps_from_decay_start(start)) == start
+
+
+def test_the_learning_rate_is_constant_and_then_falls_over_the_last_fifth():
+    factors = [learning_rate_factor(step, 100, 10) for step in range(100)]
+    assert factors[0] == pytest.approx(0.1)
+    assert factors[10:80] == [1.0] * 70
+    assert all(a > b > 0 for a, b in itertools.pairwise(factors[79:]))
+    assert factors[-1] < 0.06
+
+
+def test_a_timed_run_is_repeated_by_its_number_of_steps():
+    """A time budget only picks where the learning rate falls; the steps it took, given as max_steps, repeat it."""
+    slow = [lambda progress: time.sleep(0.002)]
+    timed, history = fit(max_steps=100_000, time_budget=0.4, callbacks=slow, log_every=1)
+    assert 5 < history.n_steps < 100_000
+    again, repeated = fit(max_steps=history.n_steps)
+    assert repeated.n_steps == history.n_steps
+    assert torch.equal(timed.weight, again.weight)
+
+
+def test_a_budget_that_is_not_reached_changes_nothing():
+    a, history = fit(max_steps=40, time_budget=1000)
+    b, _ = fit(max_steps=40)
+    assert history.n_steps == 40
+    assert torch.equal(a.weight, b.weight)
+
+
+def test_phases_say_which_parameters_learn_under_which_weights():
+    ended = []
+    phases = [
+        Phase(
+            parameters=lambda s: [s.bias], weights={"explanation": 0.0}, at_end=lambda s: ended.append(s.weight.clone())
+        ),
+        Phase(share=3.0, parameters=lambda s: [s.weight]),
+    ]
+    student, history = fit(max_steps=40, phases=phases, log_every=1)
+    assert history.phase_steps == [10, 30]
+    assert (ended[0] == 0).all()  # the weight stood still in the first phase
+    assert (student.weight != 0).all()
+    assert "explanation" not in history.steps[9]
+    assert "explanation" in history.steps[10]
+    assert all(p.requires_grad for p in student.parameters())
+
+
+def test_phases_of_a_timed_run_are_repeated_by_their_steps():
+    slow = [lambda progress: time.sleep(0.002)]
+    phases = [Phase(parameters=lambda s: [s.bias]), Phase()]
+    timed, history = fit(max_steps=10_000, time_budget=0.4, phases=phases, callbacks=slow, log_every=1)
+    assert min(history.phase_steps) > 1
+    counted = [Phase(steps=k, parameters=p.parameters) for k, p in zip(history.phase_steps, phases, strict=True)]
+    again, _ = fit(max_steps=history.n_steps, phases=counted)
+    assert torch.equal(timed.weight, again.weight)
+
+
+def test_every_skips_the_explanation_between():
+    _, history = fit(max_steps=8, every=4, log_every=1)
+    assert [entry["step"] for entry in history.steps if "explanation" in entry] == [1, 5]
+
+
+def test_validation_is_called_in_eval_mode_and_the_best_is_kept():
+    seen = []
+
+    def validate(student):
+        assert not student.training
+        seen.append(student.weight.detach().clone())
+        return {"quality": -float(len(seen) != 2)}  # the second check is the best
+
+    student, history = fit(max_steps=40, validate=validate, validate_every=10, monitor="quality")
+    assert [v["step"] for v in history.validations] == [10, 20, 30, 40]
+    assert history.best_step == 20
+    assert torch.equal(student.weight, seen[1])
+
+
+def test_an_interrupt_leaves_a_usable_student(recwarn):
+    def interrupt(progress):
+        if progress.step == 20:
+            raise KeyboardInterrupt
+
+    with pytest.warns(UserWarning, match="interrupted after 20 steps"):
+        student, history = fit(max_steps=100, callbacks=[interrupt])
+    assert history.interrupted
+    assert history.n_steps == 20
+    assert (student.weight != 0).all()
+
+
+def test_an_interrupt_in_a_worker_is_raised(monkeypatch):
+    monkeypatch.setattr("multiprocessing.parent_process", lambda: object())
+
+    def interrupt(progress):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(max_steps=100, callbacks=[interrupt])
+
+
+def test_batches_begin_anew_when_they_end():
+    student = Linear()
+    history = fit_student(student, list(itertools.islice(batches(), 3)), JointLoss(), max_steps=10)
+    assert history.n_steps == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_steps": 0}, "max_steps"),
+        ({"time_budget": 0}, "time_budget"),
+        ({"every": 0}, "every"),
+        ({"phases": []}, "phases"),
+        ({"phases": [Phase(steps=10), Phase()]}, "mixture"),
+        ({"phases": [Phase(steps=10)]}, "add up to max_steps"),
+        ({"phases": [Phase(parameters=lambda s: [])]}, "at least one parameter"),
+    ],
+)
+def test_misuse_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        fit(**options)
+
+
+def test_no_batches_and_a_loss_that_explodes_are_named():
+    with pytest.raises(ValueError, match="at least one Batch"):
+        fit_student(Linear(), [], JointLoss(), max_steps=3)
+    with pytest.raises(FloatingPointError, match="not finite by step"):
+        fit_student(
+            Linear(), batches(), JointLoss(imitation=lambda a, b: a[:, 0] * float("nan")), max_steps=3, log_every=1
+        )
