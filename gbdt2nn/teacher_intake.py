@@ -59,6 +59,11 @@ def resolve_teacher(
 
 def check_task(description: TeacherDescription, task: str | None) -> None:
     """Refuse a teacher that answers another question than the estimator."""
+    if description.n_outputs > 1 and description.link.name not in ("softmax", "one_vs_all"):
+        raise ValueError(
+            f"teacher must predict one number or one class a row, got one with {description.n_outputs} outputs "
+            f"({description.objective}); distil a model of each output by itself"
+        )
     classifies = description.task in ("binary", "multiclass")
     if task is not None and classifies != (task == "classification"):
         other = "Gbdt2NNClassifier" if classifies else "Gbdt2NNRegressor"

@@ -203,6 +203,21 @@ class TestFrozenTeachers:
             Gbdt2NNRegressor(booster).fit(X)
 
     @pytest.mark.usefixtures("no_work")
+    def test_several_targets(self, table):
+        """Only the first of several outputs would be predicted, without an error."""
+        X, y = table
+        several = XGBRegressor(n_estimators=2, n_jobs=1).fit(X, np.stack([y, -y], axis=1))
+        quantiles = XGBRegressor(
+            n_estimators=2, n_jobs=1, objective="reg:quantileerror", quantile_alpha=np.array([0.1, 0.9])
+        ).fit(X, y)
+        for fitted in (several, quantiles):
+            with pytest.raises(ValueError, match="one number or one class a row, got one with 2 outputs"):
+                Gbdt2NNRegressor(FrozenEstimator(fitted)).fit(X, y)
+        labels = XGBClassifier(n_estimators=2, n_jobs=1).fit(X, np.stack([y > 0, y < 1], axis=1).astype(int))
+        with pytest.raises(ValueError, match="one number or one class a row"):
+            Gbdt2NNClassifier(FrozenEstimator(labels)).fit(X)
+
+    @pytest.mark.usefixtures("no_work")
     def test_labels_are_needed_for_the_label_term(self, table, fitted):
         with pytest.raises(ValueError, match="label_weight must be 0 where y is left out, got 1"):
             Gbdt2NNRegressor(FrozenEstimator(fitted), label_weight=1.0).fit(table[0])

@@ -16,6 +16,7 @@ xgboost = pytest.importorskip("xgboost")
 from gbdt2nn.teachers import LIBRARIES, library_of  # noqa: E402
 from gbdt2nn.teachers import lightgbm as lgb_teacher  # noqa: E402
 from gbdt2nn.teachers import xgboost as xgb_teacher  # noqa: E402
+from gbdt2nn.teachers.habits import HABITS  # noqa: E402
 from gbdt2nn.teachers.links import LINKS, Link  # noqa: E402
 from gbdt2nn.trees import ZERO_THRESHOLD  # noqa: E402
 
@@ -322,7 +323,6 @@ def test_description_agrees_with_the_trees(case):
     assert d.task == TASKS.get(case.name, "ranking" if "ranker" in case.name else "regression")
     is_classifier = type(case.model).__name__.endswith("Classifier")
     assert (d.classes is not None) == is_classifier
-    assert d.encodes_labels == (is_classifier and case.library is lgb_teacher)
     assert e.n_trees == case.leaf.shape[1]
 
 
@@ -386,7 +386,7 @@ def test_lightgbm_keeps_the_categories_of_its_frame(ordered):
     frame["kind"] = pd.Categorical(["new"] * N)
     x[:, 1] = np.nan
     np.testing.assert_allclose(ensemble.raw_score(x)[:, 0], model.predict(frame), rtol=1e-12)
-    assert description.unseen_category == "missing"
+    assert HABITS["lightgbm"].unseen_category == "missing"
 
 
 def test_lightgbm_categories_that_fit_several_columns_are_refused():
@@ -410,7 +410,7 @@ def test_xgboost_keeps_the_categories_of_its_frame(max_cat_to_onehot):
     np.testing.assert_allclose(ensemble.raw_score(x)[:, 0], model.predict(frame), rtol=1e-5, atol=1e-5)
     attribution, base = xgb_teacher.native_attributions(model, x)
     np.testing.assert_allclose(base + attribution.sum(axis=2)[:, 0], model.predict(frame), rtol=1e-5, atol=1e-5)
-    assert description.unseen_category == "raise"
+    assert HABITS["xgboost"].unseen_category == "raise"
 
 
 def test_xgboost_names_beyond_ascii_are_refused_where_they_are_needed():
@@ -447,7 +447,7 @@ def test_labels_of_any_kind_stay_with_the_teacher():
     description = lgb_teacher.describe(model)
     assert description.classes is not None
     assert description.classes.tolist() == ["no", "yes"]
-    assert description.encodes_labels
+    assert HABITS["lightgbm"].encodes_labels
     classes = xgb_teacher.describe(XC(**XGB).fit(PLAIN, CLASS)).classes
     assert classes is not None
     assert classes.tolist() == [0, 1, 2]

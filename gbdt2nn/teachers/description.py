@@ -32,14 +32,8 @@ class TeacherDescription:
         None altogether where the library keeps no list at all.
     n_iterations : int
         Boosting rounds that ``predict`` uses: the best iteration of an estimator, all that a bare Booster itself uses.
-    accepts_infinity : bool
-        Whether the library reads infinite values.
     missing : float
         The value of the caller's numbers that is read as missing beside NaN; NaN by default.
-    unseen_category : {"missing", "raise"}
-        What the library does at prediction with a category it has not seen.
-    encodes_labels : bool
-        Whether the estimator takes labels of any kind; otherwise it wants 0, 1, ..., n_classes - 1.
     """
 
     library: str
@@ -52,7 +46,4 @@ class TeacherDescription:
     classes: NDArray[Any] | None
     categories: tuple[NDArray[Any] | None, ...] | None
     n_iterations: int
-    accepts_infinity: bool
     missing: float = float(np.nan)
-    unseen_category: str = "missing"
-    encodes_labels: bool = False

@@ -288,9 +288,6 @@ def describe(model: Any) -> TeacherDescription:
         classes=np.asarray(model.classes_) if is_classifier else None,
         categories=_categories(booster, header, text),
         n_iterations=_n_iterations(booster),
-        accepts_infinity=True,
-        unseen_category="missing",
-        encodes_labels=is_classifier,
     )
 
 

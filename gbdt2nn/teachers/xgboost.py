@@ -263,10 +263,7 @@ def describe(model: Any) -> TeacherDescription:
         classes=np.asarray(model.classes_) if is_classifier else None,
         categories=_categories(learner, booster.num_features()),
         n_iterations=_n_iterations(model),
-        accepts_infinity=False,
         missing=float(np.nan) if is_booster(model) or model.missing is None else float(model.missing),
-        unseen_category="raise",
-        encodes_labels=False,
     )
 
 
