@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.model_selection import train_test_split
 
 import gbdt2nn
-from benchmarks import data, records
+from benchmarks import BenchmarkError, data, records
 from benchmarks.runner import task_metrics
 
 DATA = "california_housing"
@@ -33,7 +33,14 @@ def demo(path: Path = Path("report.html"), *, say: Callable[[str], None] = print
     Returns
     -------
     model : Gbdt2NNRegressor
+
+    Raises
+    ------
+    BenchmarkError
+        Before any training, if the report cannot be written there.
     """
+    if not path.parent.is_dir() or path.is_dir():
+        raise BenchmarkError(f"the report must be a file in a folder that exists, got {str(path)!r}")
     table = data.load(DATA)
     X, X_test, y, y_test = train_test_split(table.X, table.y, test_size=0.2, random_state=0)
     say(f"{DATA}: {len(X)} rows to train on, {len(X_test)} to test on. Training teacher and student ...")

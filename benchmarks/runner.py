@@ -3,7 +3,7 @@
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -130,7 +130,7 @@ def _is_done(path: Path, settings: Mapping[str, Any], retry_failed: bool) -> boo
 
 def _results(
     suite_name: str, entry: data.Entry, settings: dict[str, Any], seed: int, missing: list[tuple[str, Path]]
-) -> Any:
+) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield path and record of each method on one data set and seed; they share one teacher."""
     shared: dict[str, Any] = {}
     for method, path in missing:

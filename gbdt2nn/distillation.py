@@ -45,7 +45,8 @@ Array = NDArray[np.float64]
 
 ATTRIBUTION_SHARE = 0.4  # of a time budget, at most, for the teacher's attributions
 PATIENCE = 50  # rounds without improvement on the stop rows after which a default teacher stops
-MOST_HELD_OUT = 2000  # rows of stop and check whose attributions are asked for
+MOST_HELD_OUT = 2000  # rows of stop and check, each, whose attributions are asked for
+HELD_OUT_SHARE = 0.15  # of the time for attributions, for each of stop and check
 SYNTHETIC_BLOCK = 1024
 
 
@@ -241,12 +242,16 @@ class _Flow:
         start = time.perf_counter()
         stop, check, train, n_synthetic = self.label(x, weight, target, rows, ensemble, binner, encoder, description)
         seconds["attributions"] = time.perf_counter() - start
-        base_value = self.base_value_of(train[1], ensemble)
+        taught, real = train
+        # without explanations the mean raw score, which needs none
+        base_value = real.base_value
+        if base_value is None:
+            base_value = np.average(taught.score, axis=0, weights=taught.weight)
 
         start = time.perf_counter()
         with torch_threads(self.threads):
             student, history = fit_student_on(
-                train[0],
+                taught,
                 stop,
                 ensemble=ensemble,
                 binner=binner,
@@ -262,6 +267,11 @@ class _Flow:
         codes_checked, labels, y_checked, weight_checked = check
         score, attribution = student_explained(student, codes_checked, explain=distilled.explains)
         distilled.fidelity = distilled._measure(labels, score, attribution, y_checked, weight_checked)
+        distilled.fidelity["measured_on"] = (
+            "rows that it was trained on"
+            if not rows.is_split
+            else "held-out rows" + (", which the frozen teacher may have seen" if self.is_frozen else "")
+        )
         if student.complete and distilled.explains:
             check_complete(distilled.fidelity, labels)
         seconds["total"] = self.elapsed
@@ -331,7 +341,8 @@ class _Flow:
         options = self.options
         budget = options.time_budget
         attribution = options.attribution if options.explanation_weight > 0 else None
-        deadline = None if budget is None else time.perf_counter() + ATTRIBUTION_SHARE * budget
+        start = time.perf_counter()
+        deadline = None if budget is None else start + ATTRIBUTION_SHARE * budget
 
         def teach(block: Array, until: float | None) -> Labels:
             return ask(self.model, ensemble, block, attribution, options, until)
@@ -342,9 +353,12 @@ class _Flow:
             return LabelledCodes(binner.transform(x[index]), labels.score, labels.attribution, weight[index], y)
 
         held_out = []
-        for index in (rows.stop, rows.check):
+        for number, index in enumerate((rows.stop, rows.check)):
             chosen = np.random.default_rng(self.seeds.split + 1).permutation(index)[:MOST_HELD_OUT]
-            held_out.append((chosen, teach(x[chosen], deadline)))
+            until = None
+            if budget is not None:
+                until = start + (number + 1) * HELD_OUT_SHARE * ATTRIBUTION_SHARE * budget
+            held_out.append((chosen, teach(x[chosen], until)))
         stop = coded(*held_out[0])
         checked = coded(*held_out[1])
         check = (checked.codes, held_out[1][1], None if target is None else checked.y, checked.weight)
@@ -395,10 +409,6 @@ class _Flow:
         if self.options.time_budget is not None:
             return max(50_000, 5 * n_train)
         return int(np.clip(n_train, 5_000, 20_000))
-
-    def base_value_of(self, real: Labels, ensemble: TreeEnsemble) -> Array:
-        """The attributions' own base value; without explanations the mean raw score, which needs none."""
-        return real.score.mean(0) if real.base_value is None else real.base_value
 
     def student_options(self) -> StudentOptions:
         options = self.options

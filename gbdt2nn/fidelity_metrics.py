@@ -37,7 +37,8 @@ class Fidelity(dict[str, Any]):
     """Fidelity of a student to its teacher: a mapping that prints as a table.
 
     Keys and their meaning stand in `DESCRIPTIONS`; besides those, ``attribution_r2_per_feature`` (mapping of feature to
-    R²), ``metric`` (name of the label metric, or None) and ``n_rows`` (rows of positive weight).
+    R²), ``metric`` (name of the label metric, or None), ``n_rows`` (rows of positive weight) and, where it is known,
+    ``measured_on`` (which rows they are).
 
     Examples
     --------
@@ -55,7 +56,8 @@ class Fidelity(dict[str, Any]):
         ]
 
     def _title(self) -> str:
-        return "Fidelity to the teacher" + (f" on {self['n_rows']:,} rows" if "n_rows" in self else "")
+        rows = f" on {self['n_rows']:,} {self.get('measured_on', 'rows')}" if "n_rows" in self else ""
+        return "Fidelity to the teacher" + rows
 
     def __str__(self) -> str:
         rows = self.rows()
@@ -86,8 +88,11 @@ def metric_name(metric: str | None) -> str:
 
 
 def format_number(value: float) -> str:
-    """Four decimals, or three digits where that would hide the number."""
-    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.2e}"
+    """With about four digits that matter; as a power of ten where it is very small or very large."""
+    size = abs(value)
+    if value != 0 and (size < 1e-3 or size >= 1e9):
+        return f"{value:.2e}"
+    return f"{value:.4f}" if size < 100 else f"{value:.2f}" if size < 1e4 else f"{value:,.0f}"
 
 
 # ------------------------------------------------------------------------------------------------- weights, means, R²

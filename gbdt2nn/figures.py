@@ -83,7 +83,7 @@ def _plain(text: str, longest: int = 24) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-def _limits(values: Array, margin: float = 0.04) -> tuple[float, float]:
+def limits(values: Array, margin: float = 0.04) -> tuple[float, float]:
     """Limits of an axis that shows all values, also where they are all equal."""
     low, high = float(np.min(values)), float(np.max(values))
     pad = margin * (high - low) or 0.5 * max(abs(high), 1.0)
@@ -98,7 +98,7 @@ def scores(teacher: Array, student: Array) -> "Figure":
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.1))
     shades = LinearSegmentedColormap.from_list("density", ["#a8c6de", STUDENT, "#12304a"])
     options: dict[str, Any] = {"cmap": shades, "mincnt": 1, "linewidths": 0.1, "edgecolors": "face"}
-    low, high = _limits(np.concatenate([teacher, student]))
+    low, high = limits(np.concatenate([teacher, student]))
     error = student - teacher
     widest = max(float(np.abs(error).max()), 1e-12 * max(abs(low), abs(high)))
     for axes, values, extent, grid in (
@@ -243,7 +243,7 @@ def waterfall(base_value: float, shares: Sequence[Share], score: float, limits: 
 
 def waterfall_limits(steps: Sequence[Sequence[float]]) -> tuple[float, float]:
     """Limits that hold every step of several waterfalls and the numbers beside the bars."""
-    return _limits(np.concatenate([np.asarray(path, np.float64) for path in steps]), margin=0.2)
+    return limits(np.concatenate([np.asarray(path, np.float64) for path in steps]), margin=0.2)
 
 
 def loss_curves(steps: Sequence[Mapping[str, float]]) -> "Figure":

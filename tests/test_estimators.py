@@ -6,6 +6,7 @@ import warnings
 import joblib
 import lightgbm as lgb
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 import shap
@@ -165,6 +166,7 @@ class TestTeachers:
         before = fitted.booster_.model_to_string()
         model = Gbdt2NNRegressor(FrozenEstimator(fitted), **quick).fit(table)
         assert model.teacher_ is fitted
+        assert "frozen teacher may have seen" in str(model.fidelity_)
         assert fitted.booster_.model_to_string() == before
         assert model.fidelity_["score_r2"] > 0.8
         assert np.isnan(model.fidelity_["teacher_metric"])
@@ -444,11 +446,27 @@ class TestTables:
         assert housing_model.explain(X[:1]).values.shape == (1, 9)
 
 
+@pytest.mark.filterwarnings("ignore:time_budget=.* was nearly spent:UserWarning")  # on a busy machine
+def test_a_short_time_budget_labels_what_it_can_and_says_so(housing, quick):
+    """Attributions end at their share of the budget; the student learns from the rows that were labelled."""
+    X, y = housing
+    X, y = pd.concat([X] * 8, ignore_index=True), np.tile(y, 8)
+    teacher = LGBMRegressor(n_estimators=100, verbosity=-1, n_jobs=1).fit(
+        X.assign(ocean_proximity=X["ocean_proximity"].astype("category")), y
+    )
+    model = Gbdt2NNRegressor(FrozenEstimator(teacher), **(quick | {"time_budget": 2.0, "n_synthetic": "auto"}))
+    with pytest.warns(UserWarning, match=r"left time for the attributions of \d+ of 5120 training rows"):
+        model.fit(X, y)
+    assert model.n_synthetic_ == 0
+    assert np.isfinite(model.predict(X)).all()
+
+
 def test_few_rows_train_without_a_split_and_say_so(numbers, quick):
     X, y = numbers
     with pytest.warns(UserWarning, match="40 rows are fewer than 60"):
         model = Gbdt2NNRegressor(LGBMRegressor(min_child_samples=2, **SMALL_LGBM), **quick).fit(X[:40], y[:40])
     assert model.fidelity_["n_rows"] == 40
+    assert model.fidelity_["measured_on"] == "rows that it was trained on"
 
 
 def test_scorers(housing_model, housing):

@@ -238,12 +238,8 @@ def test_fidelity_is_a_mapping_that_prints_and_pickles(sides):
 
 
 def test_numbers_are_shown_with_their_digits():
-    assert [fm.format_number(v) for v in (0.0, 0.98765, 1.2e-9, 123456.0)] == [
-        "0.0000",
-        "0.9877",
-        "1.20e-09",
-        "1.23e+05",
-    ]
+    values = (0.0, 0.98765, 1.2e-9, 123.456, 123456.0, 2e12)
+    assert [fm.format_number(v) for v in values] == ["0.0000", "0.9877", "1.20e-09", "123.46", "123,456", "2.00e+12"]
 
 
 @pytest.mark.parametrize(
