@@ -83,6 +83,22 @@ def _plain(text: str, longest: int = 24) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
+def _number(value: float, digits: int = 3) -> str:
+    """A number with that many digits, thousands parted, and a true minus sign."""
+    whole = abs(value) >= 1e3
+    text = f"{float(f'{value:.{digits}g}'):,.0f}" if whole and abs(value) < 1e9 else f"{value:.{digits}g}"
+    return text.replace("-", "−")
+
+
+def _parted(axis: Any) -> None:
+    """Part the thousands of an axis that reaches that far; leave all others to matplotlib."""
+    from matplotlib.ticker import FuncFormatter
+
+    ends = np.abs(axis.get_view_interval())
+    if 5e3 <= ends.max() < 1e9:
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}".replace("-", "−")))
+
+
 def limits(values: Array, margin: float = 0.04) -> tuple[float, float]:
     """Limits of an axis that shows all values, also where they are all equal."""
     low, high = float(np.min(values)), float(np.max(values))
@@ -106,10 +122,12 @@ def scores(teacher: Array, student: Array) -> "Figure":
         (lower, error, (low, high, -1.1 * widest, 1.1 * widest), (48, 12)),
     ):
         counts = axes.hexbin(teacher, values, gridsize=grid, extent=extent, **options)
-        counts.set_norm(LogNorm(1, max(2, counts.get_array().max(initial=2))))
+        counts.set_norm(LogNorm(1, max(2, np.max(counts.get_array()))))
         axes.set(xlim=extent[:2], ylim=extent[2:])
         axes.grid(color=GRID, linewidth=0.8)
         axes.tick_params(axis="y", labelcolor=MUTED)
+        _parted(axes.yaxis)
+    _parted(lower.xaxis)
     upper.plot([low, high], [low, high], color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
     upper.set_ylabel("student's raw score")
     lower.axhline(0, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
@@ -120,7 +138,7 @@ def scores(teacher: Array, student: Array) -> "Figure":
 
 def features(names: Sequence[str], importance: Mapping[str, Array], r2: Array) -> "Figure":
     """Importance of each feature to both sides (mean size of its share), and its R² beside it; most important on top."""
-    figure = _figure(0.9 + 0.32 * len(names))
+    figure = _figure(1.05 + 0.32 * len(names))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.25, 1))
     y = np.arange(len(names))
     for offset, (who, values), colour in zip((-0.18, 0.18), importance.items(), (TEACHER, STUDENT), strict=True):
@@ -128,7 +146,8 @@ def features(names: Sequence[str], importance: Mapping[str, Array], r2: Array) -
     left.set(ylim=(len(names) - 0.4, -0.6), xlabel="mean |share of score|")
     left.set_yticks(y, [_plain(name, 18) for name in names])
     left.tick_params(axis="y", length=0)
-    left.legend(loc="lower right", fontsize=8, handlelength=1, borderaxespad=0.2)
+    above: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (-0.03, 0.99), "borderaxespad": 0.0}
+    left.legend(ncols=2, fontsize=8, handlelength=1, columnspacing=1.2, **above)
     shown = np.clip(np.nan_to_num(r2, nan=0.0), 0, 1)
     right.barh(y, np.ones(len(names)), height=0.6, color="#f1f4f6")
     right.barh(y, shown, height=0.6, color=STUDENT)
@@ -145,6 +164,7 @@ def features(names: Sequence[str], importance: Mapping[str, Array], r2: Array) -
         axes.spines["left"].set_visible(False)
     left.grid(axis="x", color=GRID, linewidth=0.8)
     left.locator_params(axis="x", nbins=4)
+    _parted(left.xaxis)
     return figure
 
 
@@ -176,6 +196,8 @@ def beeswarm(names: Sequence[str], attribution: Array, x: Array, limits: tuple[f
         axes.scatter(attribution[~known, j], y[~known], color=PLAIN, zorder=2, **dots)
         axes.scatter(attribution[known, j], y[known], c=rank[known], cmap=colours, vmin=0, vmax=1, zorder=3, **dots)
     axes.set(xlim=limits, ylim=(len(names) - 0.4, -0.6), xlabel="share of the raw score")
+    axes.locator_params(axis="x", nbins=6)
+    _parted(axes.xaxis)
     axes.set_yticks(np.arange(len(names)), [_plain(name, 18) for name in names])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
@@ -206,7 +228,7 @@ def _spread(values: Array, limits: tuple[float, float], n_bins: int = 90, height
 
 def waterfall(base_value: float, shares: Sequence[Share], score: float, limits: tuple[float, float]) -> "Figure":
     """From the base value to the raw score of one row, share by share, read from top to bottom."""
-    figure = _figure(0.75 + 0.33 * (len(shares) + 2))
+    figure = _figure(0.75 + 0.34 * (len(shares) + 2))
     axes = figure.subplots()
     last, span = len(shares) + 1, limits[1] - limits[0]
     at = base_value
@@ -217,7 +239,7 @@ def waterfall(base_value: float, shares: Sequence[Share], score: float, limits: 
         at += share.value
         side = 1 if at + 0.2 * span < limits[1] and (up or at - 0.2 * span < limits[0]) else -1
         edge = max(at, at - share.value) if side > 0 else min(at, at - share.value)
-        text = f"{share.value:+.3g}".replace("-", "−")
+        text = ("+" if up else "") + _number(share.value)
         axes.text(edge + side * 0.015 * span, j, text, ha="left" if side > 0 else "right", va="center", fontsize=8)
     axes.plot([at, at], [last - 1, last], color="#9aa5b1", linewidth=0.7, zorder=0)
     for j, value in ((0, base_value), (last, score)):
@@ -226,19 +248,27 @@ def waterfall(base_value: float, shares: Sequence[Share], score: float, limits: 
         axes.text(
             value + side * 0.03 * span,
             j,
-            f"{value:.4g}".replace("-", "−"),
+            _number(value, 4),
             ha="left" if side > 0 else "right",
             va="center",
             fontsize=8.5,
             fontweight="bold",
         )
-    labels = ["base value", *(_plain(share.label) for share in shares), "raw score"]
+    labels = ["base value", *(_row_label(share) for share in shares), "raw score"]
     axes.set_yticks(np.arange(last + 1), labels)
     axes.set(xlim=limits, ylim=(last + 0.6, -0.6), xlabel="raw score")
+    axes.locator_params(axis="x", nbins=5)
+    _parted(axes.xaxis)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     return figure
+
+
+def _row_label(share: Share) -> str:
+    """Name and value in one line where they fit, else in two."""
+    name, _, value = share.label.partition(" = ")
+    return _plain(share.label) if not value or len(share.label) <= 24 else f"{_plain(name)}\n= {_plain(value, 20)}"
 
 
 def waterfall_limits(steps: Sequence[Sequence[float]]) -> tuple[float, float]:

@@ -131,6 +131,7 @@ def write_report(
         "metrics": _metric_rows(fidelity, model.fidelity_),
         "n_rows": fidelity["n_rows"],
         "n_fit_rows": model.fidelity_.get("n_rows"),
+        "fit_rows": model.fidelity_.get("measured_on", "held-out rows"),
         "classes": _class_rows(model, sides),
         "timings": _timing_rows(timings or {}, n_given),
         "n_given": n_given,
@@ -297,7 +298,7 @@ def _tiles(fidelity: Fidelity) -> list[tuple[str, str, str]]:
     if not np.isnan(fidelity["student_metric"]):
         name = metric_name(fidelity["metric"])
         teacher = format_number(fidelity["teacher_metric"])
-        tiles.append((format_number(fidelity["student_metric"]), f"{name} of the student", f"teacher: {teacher}"))
+        tiles.append((format_number(fidelity["student_metric"]), f"student's {name}", f"teacher's: {teacher}"))
     elif np.isnan(fidelity["decision_flip_rate"]):
         tiles.append((format_number(fidelity["score_p999_error"]), "99.9 % error", "of the raw score"))
     return tiles
@@ -414,11 +415,17 @@ def _shares(sides: Sides, side: str, row: int, order: NDArray[np.int64]) -> list
     shares = [Share(f"{sides.names[j]} = {sides.value(row, int(j))}", float(attribution[j])) for j in order[:few]]
     if few < len(order):
         shares.append(Share(f"{len(order) - few} other features", float(attribution[order[few:]].sum())))
-    score, base = sides.score[side][row, sides.output], sides.base_value[side][sides.output]
-    gap = float(score - base - attribution.sum())
-    if abs(gap) > 1e-4 * max(abs(score), abs(base), np.abs(attribution).max()):
-        shares.append(Share("not attributed", gap))
+    gaps = {who: _unattributed(sides, who, row) for who in sides.attribution}
+    if max(abs(gap) for gap in gaps.values()) > 1e-4 * max(1e-300, np.abs(attribution).max()):
+        shares.append(Share("not attributed", gaps[side]))
     return shares
+
+
+def _unattributed(sides: Sides, side: str, row: int) -> float:
+    """Part of a row's raw score that neither the base value nor an attribution accounts for; 0 but for rounding."""
+    total = sides.base_value[side][sides.output] + sides.attribution[side][row, sides.output].sum()
+    gap, size = float(sides.score[side][row, sides.output] - total), abs(total)
+    return gap if abs(gap) > 1e-6 * size else 0.0
 
 
 # ------------------------------------------------------------------------------------------------------------- the file

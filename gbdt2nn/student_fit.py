@@ -132,8 +132,9 @@ def fit_student_on(
     student.double()
     with torch.no_grad():
         student.base_value.copy_(torch.as_tensor(base_value))
-    student.requires_grad_(False)
-    return student.eval(), history
+    student.requires_grad_(False).eval()
+    student.trunk.encoding.fold()
+    return student, history
 
 
 def build_student(

@@ -98,6 +98,16 @@ class TestContract:
         torch.manual_seed(2)
         assert torch.equal(a, make(name)(codes()).score)
 
+    def test_folding_the_first_layer_changes_nothing_and_training_forgets_it(self, name):
+        student = make(name).double().eval()
+        before = student(codes())
+        student.trunk.encoding.fold()
+        torch.testing.assert_close(student(codes()), before, atol=1e-12, rtol=0)
+        with torch.no_grad():
+            student.trunk.encoding.linear.weight.add_(1.0)
+        student.train()
+        assert not torch.allclose(student(codes()).score, before.score)
+
     def test_in_float64_no_answer_depends_on_batch_size_or_row_order(self, name):
         student, x = make(name).double().eval(), codes(n=200)
         whole = student(x)

@@ -103,8 +103,30 @@ class CodeEncoding(nn.Module):
             scale = torch.cat([torch.full((size,), 2.0 / (self.n_features * size) ** 0.5) for size in sizes])
             self.linear.weight.copy_(torch.randn(width, sum(sizes), generator=generator) * scale)
             self.linear.bias.zero_()
+        self.folded: Tensor | None
+        self.start: Tensor
+        starts = np.cumsum([0, *(len(table) for table in columns[:-1])])
+        self.register_buffer("start", torch.as_tensor(starts, dtype=torch.int64), persistent=False)
+        self.register_buffer("folded", None, persistent=False)
+
+    def fold(self) -> None:
+        """Multiply columns and weights out once: the layer is then one row of a table per feature, added up.
+
+        For a student that is done learning; ``train()`` forgets the table.
+        """
+        parts = self.linear.weight.split([getattr(self, f"columns_{j}").shape[1] for j in range(self.n_features)], dim=1)
+        with torch.no_grad():
+            rows = [getattr(self, f"columns_{j}") @ part.T for j, part in enumerate(parts)]
+            self.folded = torch.cat(rows)  # (all codes of all features, width)
+
+    def train(self, mode: bool = True) -> "CodeEncoding":
+        if mode:
+            self.folded = None
+        return super().train(mode)
 
     def forward(self, codes: Tensor) -> Tensor:
+        if self.folded is not None:
+            return nn.functional.embedding_bag(codes + self.start, self.folded, mode="sum") + self.linear.bias
         parts = [getattr(self, f"columns_{j}")[codes[:, j]] for j in range(self.n_features)]
         return self.linear(torch.cat(parts, dim=1))  # (batch, width)
 

@@ -69,5 +69,5 @@ class MLP(nn.Module):
         attribution = self.attribution_head(hidden).unflatten(1, (self.n_outputs, self.n_features))
         attribution = (self.attribution_mean + self.attribution_scale * attribution) * self.used
         if target is not None:
-            attribution = attribution[torch.arange(len(target)), target].unsqueeze(1)
+            attribution = attribution[torch.arange(len(target), device=target.device), target].unsqueeze(1)
         return Explained(score, attribution)

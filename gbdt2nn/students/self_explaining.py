@@ -101,5 +101,5 @@ class SelfExplaining(nn.Module):
         attribution = attribution * self.score_scale[:, None]  # (batch, n_outputs, n_features), raw score
         score = self.base_value + attribution.sum(2)
         if target is not None:
-            attribution = attribution[torch.arange(len(target)), target].unsqueeze(1)
+            attribution = attribution[torch.arange(len(target), device=target.device), target].unsqueeze(1)
         return Explained(score, attribution)

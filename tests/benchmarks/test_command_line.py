@@ -47,6 +47,11 @@ def test_the_list_names_everything(capsys):
         assert name in shown
 
 
+def test_the_demo_refuses_a_report_it_cannot_write_before_it_trains(tmp_path, capsys):
+    assert main(["demo", "--out", str(tmp_path / "gone" / "report.html")]) == 2
+    assert "the report must be a file in a folder that exists" in capsys.readouterr().err
+
+
 def test_no_command_is_an_error(capsys):
     with pytest.raises(SystemExit) as stop:
         main([])

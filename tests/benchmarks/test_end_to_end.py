@@ -77,8 +77,7 @@ def test_the_search_has_twelve_candidates():
     assert [len(values) for values in search.GRID.values()] == [3, 4]
 
 
-def test_the_demo_prints_its_table_and_writes_its_report(few_rows, tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, "TIMED_ROWS", 20)
+def test_the_demo_prints_its_table_and_writes_its_report(few_rows, tmp_path):
     lines = []
     path = tmp_path / "report.html"
     demo.demo(path, say=lines.append, teacher_params={"n_estimators": 10}, n_jobs=1, **QUICK)
