@@ -15,7 +15,8 @@ ALLOWED: dict[str, tuple[set[str], set[str], set[str]]] = {
     "training": ({"joint_loss"}, {"torch"}, set()),
     "students": ({"joint_loss"}, {"torch", "numpy"}, set()),
     "trees": (set(), {"numpy"}, set()),
-    "encoding": (set(), {"numpy", "narwhals", "sklearn"}, {"pandas"}),
+    "tables": (set(), {"numpy", "narwhals"}, {"pandas"}),
+    "encoding": ({"tables"}, {"numpy", "sklearn"}, {"pandas"}),
     "binning": ({"trees"}, {"numpy"}, {"numba"}),
     "teachers": ({"trees"}, {"numpy", "scipy"}, {"lightgbm", "xgboost", "pandas", "sklearn"}),
     "attributions": ({"trees", "binning"}, {"numpy"}, {"numba"}),
@@ -73,7 +74,10 @@ def imports(path: Path) -> list[tuple[str, bool]]:
             found += [(alias.name, id(node) in top) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
-            found.append((node.module or "", id(node) in top))
+            module = node.module or ""
+            # `from gbdt2nn import room` imports the room
+            names = [f"gbdt2nn.{alias.name}" for alias in node.names] if module == "gbdt2nn" else [module]
+            found += [(name, id(node) in top) for name in names]
     return found
 
 
