@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import is_classifier
 
+from gbdt2nn.arguments import check_choice
 from gbdt2nn.augmentation import SyntheticRows
 from gbdt2nn.binning import Binner
 from gbdt2nn.encoding import Encoder
@@ -178,6 +180,8 @@ def distil(
     began = time.perf_counter()
     settings = Options(**options)
     settings.check()
+    if task is not None:
+        check_choice("task", task, ["regression", "classification"])
     return _Flow(teacher, settings, task, began).run(X, y, sample_weight)
 
 
@@ -217,9 +221,7 @@ class _Flow:
         x = encoder.transform(X)
         check_infinity(x, self.library.NAME, encoder.feature_names_)
         weight = np.ones(len(x)) if sample_weight is None else np.asarray(sample_weight, np.float64)
-        classification = self.task == "classification" or (
-            self.task is None and description is not None and description.task in ("binary", "multiclass")
-        )
+        classification = self.classifies(description)
         classes, codes = encode_labels(y, description) if classification else (None, None)
         target = codes if classification else (None if y is None else np.asarray(y, np.float64))
 
@@ -278,6 +280,12 @@ class _Flow:
         return distilled
 
     # ------------------------------------------------------------------------------------------------------- the steps
+    def classifies(self, description: TeacherDescription | None) -> bool:
+        """Whether the labels are classes: what the caller says, or else what the teacher is for."""
+        if self.task is not None:
+            return self.task == "classification"
+        return is_classifier(self.model) if description is None else description.task in ("binary", "multiclass")
+
     def encode(self, X: Any, description: TeacherDescription | None) -> Encoder:
         if description is None:
             missing = getattr(self.model, "missing", None)  # XGBoost's estimators have one

@@ -124,6 +124,7 @@ def fit_student_on(
             time_budget=options.time_budget,
             optimizer=adamw(options.learning_rate),
             validate=lambda s: _held_out_fidelity(s, stop_tensors, explained),
+            validate_every=max(1, min(options.max_steps // 10, 200)),
             callbacks=[bar] if bar else [],
         )
     finally:

@@ -135,7 +135,9 @@ def test_no_fit_of_a_notebook_is_long(notebook):
 
 def test_long_fits_are_found():
     assert without_steps(["Gbdt2NNRegressor(random_state=0).fit(X, y)"]) == ["Gbdt2NNRegressor(random_state=0)"]
-    assert without_steps(["gbdt2nn.distil(None, X, y, max_steps=1000)"]) == ["gbdt2nn.distil(None, X, y, max_steps=1000)"]
+    assert without_steps(["gbdt2nn.distil(None, X, y, max_steps=1000)"]) == [
+        "gbdt2nn.distil(None, X, y, max_steps=1000)"
+    ]
     assert without_steps(["short = {'max_steps': 50}", "Gbdt2NNRegressor(**short).fit(X, y)"]) == []
     assert without_steps(["short = dict(max_steps=500)", "distil(None, X, y, **short)"]) != []
 
@@ -152,8 +154,9 @@ def small(monkeypatch, tmp_path):
     fit_student = training.fit_student
     for room in (training, student_fit):
         monkeypatch.setattr(room, "fit_student", short)
-    # thread pools of the libraries only wait for each other on tables as small as these
+    # on tables as small as these, threads only wait for each other
     monkeypatch.setattr(distillation, "n_threads", lambda n_jobs: 1)
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # what LightGBM takes for the number of cores
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "datasets", tmp_path / "datasets")
     before = [dict(shelf) for shelf in SHELVES]
@@ -203,6 +206,7 @@ def test_every_public_name_has_an_example(name):
 def test_a_notebook_runs(notebook, monkeypatch, tmp_path):
     for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR"):
         monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
     cells = nbformat.read(notebook, as_version=4)
     NotebookClient(
         cells, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(notebook.parent)}}
@@ -232,9 +236,7 @@ def test_the_guide_says_what_every_entry_of_a_fidelity_means():
         row = [f"`{key}`", name.format(metric="label metric"), meaning]
         assert "| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" in text
     zeros = [[0.0], [1.0]]
-    measured = fidelity_metrics.measure(
-        teacher_score=zeros, student_score=zeros, feature_names=["a"], task="binary"
-    )
+    measured = fidelity_metrics.measure(teacher_score=zeros, student_score=zeros, feature_names=["a"], task="binary")
     for key in {*measured, "measured_on"} - set(fidelity_metrics.DESCRIPTIONS):
         assert f"| `{key}` |" in text
 

@@ -35,10 +35,11 @@ ALLOWED: dict[str, tuple[set[str], set[str], set[str]]] = {
     "teacher_intake": ({"arguments", "options", "teachers", "trees"}, {"numpy", "sklearn"}, set()),
     "distillation": (
         {
-            "augmentation", "binning", "encoding", "fidelity_metrics", "labelling", "options", "rows", "student_fit",
+            "arguments", "augmentation", "binning", "encoding", "fidelity_metrics", "labelling", "options",
+            "rows", "student_fit",
             "teacher_intake", "teachers", "training", "trees",
         },
-        {"numpy"},
+        {"numpy", "sklearn"},
         set(),
     ),
     "estimators": ({"distillation"}, {"numpy", "sklearn"}, {"shap"}),

@@ -114,7 +114,9 @@ class CodeEncoding(nn.Module):
 
         For a student that is done learning; ``train()`` forgets the table.
         """
-        parts = self.linear.weight.split([getattr(self, f"columns_{j}").shape[1] for j in range(self.n_features)], dim=1)
+        parts = self.linear.weight.split(
+            [getattr(self, f"columns_{j}").shape[1] for j in range(self.n_features)], dim=1
+        )
         with torch.no_grad():
             rows = [getattr(self, f"columns_{j}") @ part.T for j, part in enumerate(parts)]
             self.folded = torch.cat(rows)  # (all codes of all features, width)

@@ -1,0 +1,80 @@
+"""The flow as functions: `distil` without the scikit-learn face, and what it leaves behind."""
+
+import numpy as np
+import pytest
+from lightgbm import LGBMClassifier, LGBMRegressor
+from sklearn.frozen import FrozenEstimator
+
+from gbdt2nn import distil
+from gbdt2nn.distillation import Distilled
+from gbdt2nn.options import Seeds, n_threads, resolve_device
+
+SMALL = {"n_estimators": 10, "num_leaves": 8, "verbosity": -1, "n_jobs": 1}
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_task_is_the_teachers(numbers, three_classes, quick, frozen):
+    """Without the estimators' word for it, labels are classes where the teacher classifies."""
+    for (X, y), teacher, k in ((numbers, LGBMRegressor(**SMALL), 1), (three_classes, LGBMClassifier(**SMALL), 3)):
+        if frozen:
+            teacher = FrozenEstimator(teacher.fit(X, y))
+        distilled = distil(teacher, X, y, **quick)
+        assert isinstance(distilled, Distilled)
+        score, attribution = distilled.student_explained(X)
+        assert score.shape == (300, k)
+        np.testing.assert_allclose(distilled.base_value + attribution.sum(2), score)
+        assert (distilled.classes is None) == (k == 1)
+        assert distilled.measure(X)["score_r2"] == pytest.approx(distilled.fidelity["score_r2"], abs=0.2)
+
+
+def test_the_teacher_answers_by_the_method_it_taught(numbers, quick):
+    X, y = numbers
+    a = distil(LGBMRegressor(**SMALL), X, y, attribution="tree_shap", **quick).teacher_explained(X)
+    b = distil(LGBMRegressor(**SMALL), X, y, attribution="tree_path", **quick).teacher_explained(X)
+    np.testing.assert_array_equal(a.score, b.score)
+    assert np.abs(a.attribution - b.attribution).max() > 1e-3
+    for labels in (a, b):
+        np.testing.assert_allclose(labels.base_value + labels.attribution.sum(2), labels.score, atol=1e-9)
+
+
+def test_attributions_that_do_not_add_up_are_refused(numbers, quick, monkeypatch):
+    """They would teach wrong numbers without an error."""
+    from gbdt2nn.teachers import lightgbm
+
+    original = lightgbm.native_attributions
+
+    def wrong(*args, **kwargs):
+        phi, base = original(*args, **kwargs)
+        return phi * 1.01, base
+
+    monkeypatch.setattr(lightgbm, "native_attributions", wrong)
+    with pytest.raises(
+        ValueError, match=r"attribution='tree_shap' must add up to the teacher's own raw score, got a gap of"
+    ):
+        distil(LGBMRegressor(**SMALL), *numbers, **quick)
+
+
+def test_trees_that_are_read_wrong_are_refused(numbers, quick, monkeypatch):
+    from gbdt2nn.teachers import lightgbm
+
+    original = lightgbm.raw_score
+    monkeypatch.setattr(lightgbm, "raw_score", lambda *args, **kwargs: original(*args, **kwargs) + 0.1)
+    with pytest.raises(ValueError, match=r"the trees as read give raw scores 0\.1 away"):
+        distil(LGBMRegressor(**SMALL), *numbers, **quick)
+
+
+def test_seeds_come_from_any_random_state():
+    assert vars(Seeds(3)) == vars(Seeds(np.int64(3)))
+    assert vars(Seeds(3)) != vars(Seeds(4))
+    assert vars(Seeds(None)) != vars(Seeds(None))
+    assert vars(Seeds(np.random.RandomState(0))) == vars(Seeds(np.random.RandomState(0)))
+    assert vars(Seeds(np.random.default_rng(0))) == vars(Seeds(np.random.default_rng(0)))
+
+
+def test_threads_and_device(monkeypatch):
+    assert n_threads(3) == 3
+    assert n_threads(-1) == n_threads(None) >= 1
+    monkeypatch.setattr("multiprocessing.parent_process", lambda: object())
+    assert n_threads(None) == 1
+    assert resolve_device("cpu") == "cpu"
+    assert resolve_device("auto") in ("cpu", "cuda")
