@@ -151,7 +151,7 @@ def distil(
     y : array of shape (n_samples,), optional
         Labels; may be left out with a fitted teacher.
     task : {"regression", "classification"}, optional
-        By default what a fitted teacher is for; regression where the teacher is a name.
+        By default what the teacher is for; regression where it is given by name.
     sample_weight : array of shape (n_samples,), optional
     **options
         Any of the estimators' other parameters.
@@ -242,7 +242,7 @@ class _Flow:
         binner = Binner.from_ensemble(ensemble)
 
         start = time.perf_counter()
-        stop, check, train, n_synthetic = self.label(x, weight, target, rows, ensemble, binner, encoder, description)
+        stop, check, train, n_synthetic = self.label(x, weight, target, rows, ensemble, binner, encoder)
         seconds["attributions"] = time.perf_counter() - start
         taught, real = train
         # without explanations the mean raw score, which needs none
@@ -343,7 +343,6 @@ class _Flow:
         ensemble: TreeEnsemble,
         binner: Binner,
         encoder: Encoder,
-        description: TeacherDescription,
     ) -> tuple[LabelledCodes, tuple[Any, ...], tuple[LabelledCodes, Labels], int]:
         """Let the teacher label held-out rows, real training rows and synthetic rows, in that order."""
         options = self.options

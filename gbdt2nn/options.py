@@ -1,5 +1,6 @@
 """What a distillation is told, and what the machine makes of it: seeds, threads, cache, device."""
 
+import inspect
 import multiprocessing
 import os
 from collections.abc import Mapping
@@ -44,6 +45,14 @@ class Options:
         check_mapping("teacher_params", self.teacher_params)
         check_choice("student", self.student, STUDENTS)
         check_mapping("student_params", self.student_params)
+        known = student_options(self.student)
+        for name, value in (self.student_params or {}).items():
+            if name not in known:
+                raise TypeError(
+                    f"student_params of student {self.student!r} must be among {sorted(known)}, got {name!r}"
+                )
+            if isinstance(known[name], int):
+                check_number(f"student_params[{name!r}]", value, low=1, integer=True)
         check_choice("attribution", self.attribution, ATTRIBUTIONS)
         check_choice("explanation_loss", self.explanation_loss, EXPLANATION_LOSSES)
         for name in ("imitation_weight", "explanation_weight", "label_weight"):
@@ -74,6 +83,13 @@ class Options:
             and not hasattr(self.memory, "cache")
         ):
             raise TypeError(f"memory must be None, a folder or a joblib.Memory, got {self.memory!r}")
+
+
+def student_options(student: str) -> dict[str, Any]:
+    """A student's own options and their defaults: what its constructor takes besides what the flow gives it."""
+    given = {"columns", "base_value", "score_scale", "attribution_mean", "attribution_scale", "tables", "used", "seed"}
+    parameters = inspect.signature(STUDENTS[student]).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters if parameter.name not in given}
 
 
 class Seeds:

@@ -174,18 +174,15 @@ def build_student(
         deviation = np.sqrt(np.einsum("n,nkd->kd", share, (rest - mean) ** 2))
         explanations |= {"attribution_mean": mean, "attribution_scale": deviation}
     with torch.random.fork_rng(devices=[]):  # layers draw once before their own generators do
-        try:
-            return cls(
-                columns,
-                base_value=base_value,
-                score_scale=scale,
-                used=used_by_output(ensemble),
-                seed=options.seed,
-                **explanations,
-                **options.student_params,
-            )
-        except TypeError as error:
-            raise TypeError(f"student_params must be options of student {options.student!r}: {error}") from error
+        return cls(
+            columns,
+            base_value=base_value,
+            score_scale=scale,
+            used=used_by_output(ensemble),
+            seed=options.seed,
+            **explanations,
+            **options.student_params,
+        )
 
 
 def used_by_output(ensemble: TreeEnsemble) -> NDArray[np.bool_]:

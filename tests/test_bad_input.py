@@ -53,6 +53,17 @@ def data(n=80):
         ({"teacher": XGBRegressor(multi_strategy="multi_output_tree")}, ValueError, "multi_output_tree"),
         ({"student": "transformer"}, ValueError, r"student must be one of \[.*'mlp'.*\], got 'transformer'"),
         ({"student_params": [1]}, TypeError, "student_params must be a mapping"),
+        (
+            {"student_params": {"wide": 3}},
+            TypeError,
+            r"student_params .*'self_explaining'.*\['depth', 'width'\], got 'wide'",
+        ),
+        ({"student_params": {"seed": 3}}, TypeError, r"got 'seed'"),
+        (
+            {"student_params": {"width": 0}},
+            ValueError,
+            r"student_params\['width'\] must be an integer of at least 1, got 0",
+        ),
         ({"attribution": "lime"}, ValueError, r"attribution must be one of .*'tree_shap'.*, got 'lime'"),
         ({"explanation_weight": -1.0}, ValueError, "explanation_weight must be a number of at least 0, got -1.0"),
         ({"explanation_weight": "much"}, TypeError, "explanation_weight must be a number of at least 0, got 'much'"),
@@ -281,8 +292,3 @@ def test_distil_checks_too():
         distil("lightgbm", X, y, explanaton_weight=1)
     with pytest.raises(ValueError, match="y may be left out only where the teacher is already fitted"):
         distil("lightgbm", X)
-
-
-def test_unknown_student_params_are_named(quick):
-    with pytest.raises(TypeError, match=r"student_params must be options of student 'mlp'.*wide"):
-        Gbdt2NNRegressor(student="mlp", **(quick | {"student_params": {"wide": 3}})).fit(*data())
