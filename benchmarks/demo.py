@@ -53,7 +53,9 @@ def demo(path: Path = Path("report.html"), *, say: Callable[[str], None] = print
     model = gbdt2nn.Gbdt2NNRegressor(**{"random_state": 0, **options}).fit(X, y)
     seconds = time.perf_counter() - start
     stages = ", ".join(f"{name} {value:.1f}" for name, value in model.seconds_.items() if name != "total")
-    say(f"Trained in {seconds:.1f} s ({stages}); {model.n_steps_} steps, {model.n_synthetic_} synthetic rows.")
+    say(
+        f"Trained in {seconds:.1f} s ({stages}); {model.n_steps_} steps, {model.n_synthetic_} synthetic rows, {model.n_explained_} rows explained."
+    )
 
     X_teacher = model.encoder_.to_teacher(X_test)
     metrics = {
@@ -64,7 +66,7 @@ def demo(path: Path = Path("report.html"), *, say: Callable[[str], None] = print
     timings = time_in_turns(model, X_test)
     say("")
     say(summary(metrics, fidelity, timings, len(X_test)))
-    gbdt2nn.write_report(model, X_test, y_test, path=path, timings=timings)
+    gbdt2nn.write_report(model, X_test, y_test, path=path, timings=timings, max_rows=None)
     say(f"\nWrote {path}.")
     return model
 

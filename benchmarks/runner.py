@@ -259,6 +259,7 @@ def _fill(
         record["student"] = {
             "n_steps": model.n_steps_,
             "n_synthetic": model.n_synthetic_,
+            "n_explained": model.n_explained_,
             "n_parameters": sum(parameter.numel() for parameter in model.student_.parameters()),
             "parameters": {key: value for key, value in model.get_params(deep=False).items() if key != "teacher"},
             "seconds": dict(model.seconds_),

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from gbdt2nn.augmentation import SyntheticRows
 from gbdt2nn.binning import Binner
 from gbdt2nn.encoding import Encoder
 from gbdt2nn.fidelity_metrics import Fidelity, measure
-from gbdt2nn.labelling import Labels, concatenate, label_rows
+from gbdt2nn.labelling import Labels, label_rows
 from gbdt2nn.options import Options, Seeds, as_memory, n_threads, resolve_device
 from gbdt2nn.rows import FEWEST_TO_SPLIT, Rows, split_rows
 from gbdt2nn.student_fit import (
@@ -49,7 +49,9 @@ ATTRIBUTION_SHARE = 0.4  # of a time budget, at most, for the teacher's attribut
 PATIENCE = 50  # rounds without improvement on the stop rows after which a default teacher stops
 MOST_HELD_OUT = 2000  # rows of stop and check, each, whose attributions are asked for
 HELD_OUT_SHARE = 0.15  # of the time for attributions, for each of stop and check
-SYNTHETIC_BLOCK = 1024
+SYNTHETIC_BLOCK = 4096  # rows of one numbered block
+SYNTHETIC_BOUNDS = (20_000, 50_000)  # "auto": four times the training rows, within these
+EXPLAINED_BOUNDS = (5_000, 20_000)  # "auto": of synthetic rows, as many as real ones, within these
 
 
 @dataclass
@@ -75,7 +77,9 @@ class Distilled:
         On the check rows.
     rows : Rows
     n_synthetic : int
-        Synthetic rows that the teacher labelled.
+        Synthetic rows that the teacher scored.
+    n_explained : int
+        Training rows, real ones first, that it explained too.
     seconds : dict
         By stage: teacher, attributions, student, total.
     """
@@ -93,6 +97,7 @@ class Distilled:
     history: History = field(default_factory=History)
     fidelity: Fidelity = field(default_factory=lambda: Fidelity({}))
     n_synthetic: int = 0
+    n_explained: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -185,6 +190,14 @@ def distil(
     return _Flow(teacher, settings, task, began).run(X, y, sample_weight)
 
 
+class Counts(NamedTuple):
+    """What labelling came to: the attributions' own base value, and how many rows were made and explained."""
+
+    base_value: Array | None
+    n_synthetic: int
+    n_explained: int
+
+
 class _Flow:
     """One distillation: the steps in order, and what each leaves for the next."""
 
@@ -242,12 +255,10 @@ class _Flow:
         binner = Binner.from_ensemble(ensemble)
 
         start = time.perf_counter()
-        stop, check, train, n_synthetic = self.label(x, weight, target, rows, ensemble, binner, encoder)
+        stop, check, taught, counts = self.label(x, weight, target, rows, ensemble, binner, encoder)
         seconds["attributions"] = time.perf_counter() - start
-        taught, real = train
-        # without explanations the mean raw score, which needs none
-        base_value = real.base_value
-        if base_value is None:
+        base_value = counts.base_value
+        if base_value is None:  # without explanations the mean raw score, which needs none
             base_value = np.average(taught.score, axis=0, weights=taught.weight)
 
         start = time.perf_counter()
@@ -264,7 +275,7 @@ class _Flow:
         seconds["student"] = time.perf_counter() - start
         distilled = Distilled(
             self.model, student, encoder, ensemble, binner, description, classes, base_value, options, rows,
-            history=history, n_synthetic=n_synthetic, seconds=seconds,
+            history=history, n_synthetic=counts.n_synthetic, n_explained=counts.n_explained, seconds=seconds,
         )  # fmt: skip
         codes_checked, labels, y_checked, weight_checked = check
         score, attribution = student_explained(student, codes_checked, explain=distilled.explains)
@@ -343,7 +354,7 @@ class _Flow:
         ensemble: TreeEnsemble,
         binner: Binner,
         encoder: Encoder,
-    ) -> tuple[LabelledCodes, tuple[Any, ...], tuple[LabelledCodes, Labels], int]:
+    ) -> tuple[LabelledCodes, tuple[Any, ...], LabelledCodes, Counts]:
         """Let the teacher label held-out rows, real training rows and synthetic rows, in that order."""
         options = self.options
         budget = options.time_budget
@@ -370,52 +381,54 @@ class _Flow:
         checked = coded(*held_out[1])
         check = (checked.codes, held_out[1][1], None if target is None else checked.y, checked.weight)
 
+        # real rows first: whatever the clock allows, they are explained before synthetic ones
         shuffled = np.random.default_rng(self.seeds.split + 2).permutation(rows.train)
-        real = teach(x[shuffled], deadline)
-        if len(real.score) < len(shuffled):
+        synthetic = self.synthetic_rows(x[rows.train], weight[rows.train], encoder, binner)
+        taught = np.concatenate([x[shuffled], synthetic])
+        n_explained = self.n_explained(len(shuffled), len(taught))
+        explained = teach(taught[:n_explained], deadline)
+        n_explained = len(explained.score) if attribution is not None else 0
+        if attribution is not None and budget is not None and n_explained < len(shuffled):
             warnings.warn(
-                f"time_budget={budget} left time for the attributions of {len(real.score)} of {len(shuffled)} training "
-                "rows; the student learns from these",
+                f"time_budget={budget} left time for the attributions of {n_explained} of {len(shuffled)} training "
+                "rows; the student learns from these, and from the scores of all",
                 UserWarning,
                 stacklevel=6,
             )
-        parts, coded_parts = [real], [coded(shuffled, real)]
-        wanted = self.n_synthetic(len(shuffled))
+        rest = self.library.raw_score(self.model, taught[len(explained.score) :], n_jobs=self.threads)
+        n_synthetic = len(synthetic)
+        mean_weight = float(weight[rows.train].mean())  # parents are drawn by weight
+        train = LabelledCodes(
+            binner.transform(taught),
+            np.concatenate([explained.score, rest]),
+            explained.attribution,
+            np.concatenate([weight[shuffled], np.full(n_synthetic, mean_weight)]),
+            None if target is None else np.concatenate([target[shuffled], np.full(n_synthetic, np.nan)]),
+        )
+        return stop, check, train, Counts(explained.base_value, n_synthetic, n_explained)
+
+    def synthetic_rows(self, x: Array, weight: Array, encoder: Encoder, binner: Binner) -> Array:
+        """As many synthetic rows as were asked for, shape (n_synthetic, n_features)."""
+        wanted = self.options.n_synthetic
+        n_rows = int(np.clip(4 * len(x), *SYNTHETIC_BOUNDS)) if isinstance(wanted, str) else int(wanted)
         stream = SyntheticRows(
-            x[rows.train],
-            weight[rows.train],
+            x,
+            weight,
             is_category=encoder.is_category_ | binner.is_categorical,
             is_integer=encoder.is_integer_,
             seed=self.seeds.synthesis,
         )
-        done = 0
-        number = 0
-        mean_weight = float(weight[rows.train].mean())
-        while done < wanted and (deadline is None or time.perf_counter() < deadline):
-            block = stream.block(number, min(SYNTHETIC_BLOCK, wanted - done))
-            labels = teach(block, None)
-            y = None if target is None else np.full(len(block), np.nan)
-            even = np.full(len(block), mean_weight)  # parents are drawn by weight
-            coded_parts.append(LabelledCodes(binner.transform(block), labels.score, labels.attribution, even, y))
-            parts.append(labels)
-            done += len(block)
-            number += 1
-        train = LabelledCodes(
-            np.concatenate([part.codes for part in coded_parts]),
-            *concatenate(parts)[:2],
-            np.concatenate([part.weight for part in coded_parts]),
-            None if target is None else np.concatenate([part.y for part in coded_parts]),
-        )
-        return stop, check, (train, real), done
+        sizes = [min(SYNTHETIC_BLOCK, n_rows - start) for start in range(0, n_rows, SYNTHETIC_BLOCK)]
+        return np.concatenate([x[:0], *(stream.block(number, size) for number, size in enumerate(sizes))])
 
-    def n_synthetic(self, n_train: int) -> int:
-        """How many synthetic rows to ask for; under a time budget the clock decides within this bound."""
-        wanted = self.options.n_synthetic
+    def n_explained(self, n_real: int, n_taught: int) -> int:
+        """How many training rows to explain; under a time budget the clock decides within this bound."""
+        wanted = self.options.n_explained
         if not isinstance(wanted, str):
-            return int(wanted)
+            return min(int(wanted), n_taught)
         if self.options.time_budget is not None:
-            return max(50_000, 5 * n_train)
-        return int(np.clip(n_train, 5_000, 20_000))
+            return n_taught
+        return min(n_real + int(np.clip(n_real, *EXPLAINED_BOUNDS)), n_taught)
 
     def student_options(self) -> StudentOptions:
         options = self.options

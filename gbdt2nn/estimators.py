@@ -37,6 +37,7 @@ class _Gbdt2NN(BaseEstimator):
         explanation_loss: str = "squared_error",
         label_weight: float = 0.0,
         n_synthetic: int | str = "auto",
+        n_explained: int | str = "auto",
         batch_size: int = 1024,
         learning_rate: float = 4e-3,
         max_steps: int = 1000,
@@ -57,6 +58,7 @@ class _Gbdt2NN(BaseEstimator):
         self.explanation_loss = explanation_loss
         self.label_weight = label_weight
         self.n_synthetic = n_synthetic
+        self.n_explained = n_explained
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.max_steps = max_steps
@@ -119,6 +121,7 @@ class _Gbdt2NN(BaseEstimator):
         self.base_value_ = distilled.base_value
         self.n_steps_ = distilled.history.n_steps
         self.n_synthetic_ = distilled.n_synthetic
+        self.n_explained_ = distilled.n_explained
         self.seconds_ = distilled.seconds
 
     # ---------------------------------------------------------------------------------------------------------- checks
@@ -265,14 +268,18 @@ class Gbdt2NNRegressor(RegressorMixin, _Gbdt2NN):
     label_weight : float, default=0.0
         Weight of a loss on the labels themselves: fidelity against accuracy.
     n_synthetic : int or "auto", default="auto"
-        Synthetic rows that the teacher labels besides the training rows. "auto": as many as training rows, between 5,000
-        and 20,000; under a time budget as many as 40 % of it allow.
+        Synthetic rows that the teacher scores besides the training rows. "auto": four times the training rows, between
+        20,000 and 50,000.
+    n_explained : int or "auto", default="auto"
+        How many of the training rows the teacher explains too: real rows first, then synthetic ones; explanations cost
+        hundreds of times a score. "auto": all real rows and as many synthetic ones, between 5,000 and 20,000; under a time
+        budget as many as 40 % of it allow.
     batch_size : int, default=1024
     learning_rate : float, default=4e-3
     max_steps : int, default=1000
     time_budget : float, optional
         Seconds for everything, the teacher included; the steps done may then be fewer than ``max_steps``. ``n_steps_``
-        and ``n_synthetic_``, given as ``max_steps`` and ``n_synthetic``, repeat the run without a clock.
+        and ``n_explained_``, given as ``max_steps`` and ``n_explained``, repeat the run without a clock.
     n_jobs : int, optional
         Threads of teacher and student; all cores by default (one in a worker process).
     memory : str or joblib.Memory, optional
@@ -297,7 +304,7 @@ class Gbdt2NNRegressor(RegressorMixin, _Gbdt2NN):
         Agreement with the teacher on held-out rows that had no part in training (a frozen teacher may have seen them).
     history_ : History
         Terms of the loss and held-out fidelity by step.
-    n_steps_, n_synthetic_ : int
+    n_steps_, n_synthetic_, n_explained_ : int
     seconds_ : dict
         By stage: ``teacher``, ``attributions``, ``student``, ``total``.
     n_features_in_ : int

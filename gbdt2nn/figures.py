@@ -110,13 +110,13 @@ def scores(teacher: Array, student: Array) -> "Figure":
     """Student's raw score against teacher's, as a density, and below it the difference; both of shape (n_samples,)."""
     from matplotlib.colors import LinearSegmentedColormap, LogNorm
 
-    figure = _figure(4.9)
+    figure = _figure(4.4)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.1))
     shades = LinearSegmentedColormap.from_list("density", ["#a8c6de", STUDENT, "#12304a"])
     options: dict[str, Any] = {"cmap": shades, "mincnt": 1, "linewidths": 0.1, "edgecolors": "face"}
     low, high = limits(np.concatenate([teacher, student]))
     error = student - teacher
-    widest = max(float(np.abs(error).max()), 1e-12 * max(abs(low), abs(high)))
+    widest = max(float(np.abs(error).max()), 1e-6 * max(abs(low), abs(high)))
     for axes, values, extent, grid in (
         (upper, student, (low, high, low, high), (48, 30)),
         (lower, error, (low, high, -1.1 * widest, 1.1 * widest), (48, 12)),
@@ -237,10 +237,13 @@ def waterfall(base_value: float, shares: Sequence[Share], score: float, limits: 
         axes.barh(j, share.value, left=at, height=0.62, color=HIGH if up else LOW)
         axes.plot([at, at], [j - 1 if j > 1 else 0, j + 0.31], color="#9aa5b1", linewidth=0.7, zorder=0)
         at += share.value
-        side = 1 if at + 0.2 * span < limits[1] and (up or at - 0.2 * span < limits[0]) else -1
-        edge = max(at, at - share.value) if side > 0 else min(at, at - share.value)
         text = ("+" if up else "") + _number(share.value)
-        axes.text(edge + side * 0.015 * span, j, text, ha="left" if side > 0 else "right", va="center", fontsize=8)
+        if abs(share.value) > 0.22 * span:  # wide enough to hold its number
+            axes.text(at - share.value / 2, j, text, ha="center", va="center", fontsize=8, color="white")
+            continue
+        right = max(at, at - share.value) + 0.2 * span < limits[1]
+        edge = max(at, at - share.value) + 0.015 * span if right else min(at, at - share.value) - 0.015 * span
+        axes.text(edge, j, text, ha="left" if right else "right", va="center", fontsize=8)
     axes.plot([at, at], [last - 1, last], color="#9aa5b1", linewidth=0.7, zorder=0)
     for j, value in ((0, base_value), (last, score)):
         axes.plot([value], [j], marker="o", markersize=5, color=INK)
@@ -279,29 +282,28 @@ def waterfall_limits(steps: Sequence[Sequence[float]]) -> tuple[float, float]:
 def loss_curves(steps: Sequence[Mapping[str, float]]) -> "Figure":
     """Terms of the loss by step; only terms that were computed are drawn, each with its name at its end."""
     names = [name for name in steps[-1] if name not in ("step", "learning_rate", "total")]
-    lines = {
-        name.replace("_", " "): [(row["step"], row[name]) for row in steps if row.get(name, 0) > 0] for name in names
-    }
-    return _curves({name: points for name, points in lines.items() if points}, "loss")
+    lines = {name.replace("_", " "): [(row["step"], row[name]) for row in steps if name in row] for name in names}
+    return _curves(lines, "loss")
 
 
 def held_out_curves(validations: Sequence[Mapping[str, float]]) -> "Figure":
     """What the student does not yet reproduce, ``1 - R²`` on held-out rows by step, of score and attribution."""
     titles = {"score_r2": "score", "attribution_r2": "attribution"}
     lines = {
-        title: [(row["step"], 1 - row[key]) for row in validations if row.get(key, 1) < 1]
+        title: [(row["step"], 1 - row[key]) for row in validations if not math.isnan(row.get(key, math.nan))]
         for key, title in titles.items()
     }
-    return _curves({title: points for title, points in lines.items() if points}, "1 − R², held-out rows")
+    return _curves(lines, "1 − R², held-out rows")
 
 
 def _curves(lines: Mapping[str, Sequence[tuple[float, float]]], ylabel: str) -> "Figure":
     figure = _figure(2.9)
     axes = figure.subplots()
-    for (name, points), colour in zip(lines.items(), LINES * len(lines), strict=False):
-        step, value = zip(*points, strict=True)
-        axes.plot(step, value, color=colour, linewidth=1.5, label=_plain(name), marker="o" if len(step) == 1 else None)
-    _decades(axes, [value for points in lines.values() for _, value in points])
+    drawn = {_plain(name): np.array(points, np.float64).T for name, points in lines.items() if points}
+    for (name, (step, value)), colour in zip(drawn.items(), LINES * len(lines), strict=False):
+        value = np.maximum(value, 1e-16)  # a perfect end has a place on a logarithmic axis
+        axes.plot(step, value, color=colour, linewidth=1.5, label=name, marker="o" if len(step) == 1 else None)
+    _decades(axes)
     axes.set(xlabel="step", ylabel=ylabel)
     axes.tick_params(axis="y", labelcolor=MUTED)
     axes.grid(color=GRID, linewidth=0.8)
@@ -310,16 +312,23 @@ def _curves(lines: Mapping[str, Sequence[tuple[float, float]]], ylabel: str) -> 
     return figure
 
 
-def _decades(axes: "Axes", values: Sequence[float]) -> None:
+def _decades(axes: "Axes") -> None:
     """A logarithmic axis with plain numbers at round places, however few decades it shows."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-    low, high = min(values), max(values)
     axes.set_yscale("log")
-    axes.set_ylim(low / 1.25, high * 1.25)
-    decades = range(math.floor(math.log10(low / 1.25)), math.ceil(math.log10(high * 1.25)) + 1)
-    digits = (1,) if len(decades) > 4 else (1, 3) if len(decades) > 3 else (1, 2, 5)
-    ticks = [digit * 10.0**decade for decade in decades for digit in digits]
-    axes.yaxis.set_major_locator(FixedLocator(ticks))
+    low, high = axes.get_ylim()
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    digits = (
+        (1,)
+        if high > 1e3 * low
+        else (1, 3)
+        if high > 50 * low
+        else (1, 2, 5)
+        if high > 4 * low
+        else (1, 1.5, 2, 3, 5, 7)
+    )
+    axes.yaxis.set_major_locator(FixedLocator([digit * 10.0**decade for decade in decades for digit in digits]))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axes.set_ylim(low, high)

@@ -49,7 +49,8 @@ class Batch(NamedTuple):
     inputs : Any
         What the student's ``forward`` takes: codes of table rows, images, ...
     teacher : Explained
-        The teacher's answer on the same rows. Its attribution may be None where the explanation term is off.
+        The teacher's answer on the same rows. Its attribution may be None where the explanation term is off, and NaN in
+        rows that the teacher has scored but not explained.
     label : Tensor of shape (batch,) or (batch, n_outputs), or None
         True labels. A floating-point label that is NaN marks a row without one (synthetic rows have none).
     weight : Tensor of shape (batch,)
@@ -312,8 +313,7 @@ class JointLoss:
                     "student and teacher must explain the same outputs and inputs, got attributions of shape "
                     f"{tuple(answer.attribution.shape)} and {tuple(batch.teacher.attribution.shape)}"
                 )
-            per_row = self.explanation(answer.attribution, batch.teacher.attribution)
-            add("explanation", on["explanation"], per_row, batch.weight)
+            add("explanation", on["explanation"], *self._explained_rows(answer, batch))
         if on["label"] > 0.0:
             if self.label is None or batch.label is None:
                 raise ValueError(f"the label term has weight {on['label']} but there is no label loss or no label")
@@ -336,6 +336,18 @@ class JointLoss:
         if not terms:
             raise ValueError(f"every term has weight 0 at step {step}: there is nothing to learn")
         return total, terms
+
+    def _explained_rows(self, answer: Explained, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Explanation loss per row and its row weights: a row that the teacher has not explained (NaN) counts nothing."""
+        assert answer.attribution is not None
+        assert batch.teacher.attribution is not None
+        missing = batch.teacher.attribution.flatten(1).isnan().any(1)
+        if not missing.any():
+            return self.explanation(answer.attribution, batch.teacher.attribution), batch.weight
+        stand_in = missing.view(-1, *[1] * (answer.attribution.ndim - 1))
+        teacher = torch.where(stand_in, torch.zeros_like(batch.teacher.attribution), batch.teacher.attribution)
+        per_row = self.explanation(answer.attribution, teacher)
+        return per_row, torch.where(missing, torch.zeros_like(batch.weight), batch.weight)
 
     def _label_rows(self, score: Tensor, label: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Label loss per row and its row weights: a row without a label (NaN) counts nothing."""

@@ -98,15 +98,3 @@ def check_completeness(labels: Labels, attribution: str) -> None:
             f"attribution={attribution!r} must add up to the teacher's own raw score, got a gap of {gap:.3g} where scores "
             f"are of size {scale:.3g}; these attributions would teach wrong numbers"
         )
-
-
-def concatenate(parts: list[Labels]) -> Labels:
-    """Labels of several sets of rows as one."""
-    with_attribution = parts[0].attribution is not None
-    return Labels(
-        np.concatenate([part.score for part in parts]),
-        np.concatenate([part.attribution for part in parts if part.attribution is not None])
-        if with_attribution
-        else None,
-        parts[0].base_value,
-    )

@@ -30,6 +30,7 @@ class Options:
     explanation_loss: str = "squared_error"
     label_weight: float = 0.0
     n_synthetic: int | str = "auto"
+    n_explained: int | str = "auto"
     batch_size: int = 1024
     learning_rate: float = 4e-3
     max_steps: int = 1000
@@ -61,10 +62,12 @@ class Options:
             raise ValueError(
                 "one of imitation_weight, explanation_weight and label_weight must be positive, got 0 for all"
             )
-        if isinstance(self.n_synthetic, str):
-            check_choice("n_synthetic", self.n_synthetic, ["auto"])
-        else:
-            check_number("n_synthetic", self.n_synthetic, low=0, integer=True)
+        for name, least in (("n_synthetic", 0), ("n_explained", 1)):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                check_choice(name, value, ["auto"])
+            else:
+                check_number(name, value, low=least, integer=True)
         check_number("batch_size", self.batch_size, low=1, integer=True)
         check_number("learning_rate", self.learning_rate, low=0, inclusive=False)
         check_number("max_steps", self.max_steps, low=1, integer=True)

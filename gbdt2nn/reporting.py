@@ -66,7 +66,9 @@ class Sides:
         value, known = self.x[row, feature], self.categories[feature]
         if np.isnan(value):
             return "missing"
-        return f"{value:.5g}" if known is None else str(known[int(value)])
+        if known is not None:
+            return str(known[int(value)])
+        return str(int(value)) if value == np.round(value) and abs(value) < 1e7 else f"{value:.5g}"
 
 
 def write_report(
@@ -338,14 +340,20 @@ def _provenance(model: Any) -> list[tuple[str, str]]:
     """Versions of what was used, seed and date."""
     used = ("gbdt2nn", "torch", "numpy", "sklearn", model.distilled_.description.library)
     loaded = {name: getattr(sys.modules.get(name), "__version__", None) for name in used}
+    versions = [f"{name} {v}" for name, v in loaded.items() if v]
     now = datetime.now().astimezone()
     return [
         ("Written", f"{now:%Y-%m-%d %H:%M} {now.tzname() or ''}".strip()),
-        ("Seed", repr(model.random_state) + ("" if model.random_state is not None else " (not reproducible)")),
-        ("Versions", ", ".join([*(f"{name} {v}" for name, v in loaded.items() if v), f"Python {platform.python_version()}"])),
-        ("Model", str(model)),
-        ("Teacher", str(model.teacher_) if hasattr(model.teacher_, "get_params") else type(model.teacher_).__name__),
-    ]  # fmt: skip
+        ("Seed", "none: another fit gives another student" if model.random_state is None else repr(model.random_state)),
+        ("Versions", ", ".join([*versions, f"Python {platform.python_version()}"])),
+        ("Model", _call(model)),
+        ("Teacher", _call(model.teacher_)),
+    ]
+
+
+def _call(estimator: Any) -> str:
+    """How an estimator was made, on one line; of a Booster, which prints as an address, its type."""
+    return " ".join(repr(estimator).split()) if hasattr(estimator, "get_params") else type(estimator).__name__
 
 
 # ------------------------------------------------------------------------------------------------------------- pictures
@@ -383,18 +391,22 @@ def _beeswarms(sides: Sides) -> dict[str, Any]:
     x = sides.x.copy()
     x[:, [known is not None for known in sides.categories]] = np.nan  # the order of categories means nothing
     names = [sides.names[j] for j in order]
-    return {
+    return {"has_plain": bool(np.isnan(x[:, order]).any())} | {
         f"beeswarm_{side}": figures.image(figures.beeswarm, names, values, x[:, order], limits)
         for side, values in shown.items()
     }
 
 
 def _waterfalls(sides: Sides) -> dict[str, Any]:
-    """Both explanations of a typical row: the one whose attributions are wrong by the median."""
+    """Both explanations of a typical row: the one whose attributions are wrong by the median.
+
+    Of several outputs one is explained, so only rows come into question for which the teacher chooses it.
+    """
     at = sides.output
     theirs, ours = (sides.attribution[side][:, at] for side in ("teacher", "student"))
-    error = ((theirs - ours) ** 2).sum(axis=1)
-    row = int(np.argsort(error, kind="stable")[(len(error) - 1) // 2])
+    candidates = np.flatnonzero(sides.score["teacher"].argmax(axis=1) == at)
+    error = ((theirs - ours) ** 2).sum(axis=1)[candidates]
+    row = int(candidates[np.argsort(error, kind="stable")[(len(error) - 1) // 2]])
     order = np.argsort(-np.abs(theirs[row]), kind="stable")
     shares = {side: _shares(sides, side, row, order) for side in ("teacher", "student")}
     base = {side: float(values[at]) for side, values in sides.base_value.items()}

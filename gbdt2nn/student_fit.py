@@ -41,7 +41,8 @@ class LabelledCodes(NamedTuple):
     ----------
     codes : ndarray of shape (n_samples, n_features), integer
     score : ndarray of shape (n_samples, n_outputs), raw score
-    attribution : ndarray of shape (n_samples, n_outputs, n_features), raw score, or None
+    attribution : ndarray of shape (n_explained, n_outputs, n_features), raw score, or None
+        Of the first rows, which are all or some.
     weight : ndarray of shape (n_samples,)
     y : ndarray of shape (n_samples,) or None
         Label; NaN where a row has none.
@@ -154,22 +155,24 @@ def build_student(
             int(n_codes[j]),
             is_categorical=bool(binner.is_categorical[j]),
             missing_code=int(binner.missing_code[j]),
-            threshold_weight=weight,
+            threshold_weight=worth,
             seed=options.seed + j,
         )
-        for j, weight in enumerate(threshold_weights(ensemble, binner))
+        for j, worth in enumerate(threshold_weights(ensemble, binner))
     ]
     explanations: dict[str, Any] = {}
     if options.explanation_weight > 0:
         assert train.attribution is not None
         rest = train.attribution
+        n_explained = len(rest)
+        codes, weight = train.codes[:n_explained], train.weight[:n_explained]
         if cls.has_tables:
             ordered = np.where(binner.is_categorical, 0, n_codes - (np.asarray(binner.missing_code) >= 0))
-            tables = main_effects(train.codes, train.attribution, train.weight, n_codes, ordered=ordered)
-            main = np.stack([table[train.codes[:, j]] for j, table in enumerate(tables)], axis=2)
+            tables = main_effects(codes, train.attribution, weight, n_codes, ordered=ordered)
+            main = np.stack([table[codes[:, j]] for j, table in enumerate(tables)], axis=2)
             rest = train.attribution - main
             explanations["tables"] = tables
-        share = train.weight / train.weight.sum()
+        share = weight / weight.sum()
         mean = np.einsum("n,nkd->kd", share, rest)
         deviation = np.sqrt(np.einsum("n,nkd->kd", share, (rest - mean) ** 2))
         explanations |= {"attribution_mean": mean, "attribution_scale": deviation}
@@ -245,7 +248,7 @@ def _joint_loss(train: LabelledCodes, scale: Array, link: Any, options: StudentO
     explanation: Loss = squared_error()
     if options.explanation_weight > 0:
         assert train.attribution is not None
-        feature_weight = explanation_feature_weight(train.attribution, train.weight)
+        feature_weight = explanation_feature_weight(train.attribution, train.weight[: len(train.attribution)])
         tensor = torch.as_tensor(feature_weight, dtype=torch.float32, device=device)
         explanation = EXPLANATION_LOSSES[options.explanation_loss](feature_weight=tensor)
     return JointLoss(
@@ -297,9 +300,19 @@ class _Batches:
             order = torch.randperm(n, generator=generator).to(rows.codes.device)
             for start in range(0, n - self.size + 1, self.size):
                 chosen = order[start : start + self.size]
-                teacher = Explained(rows.score[chosen], None if rows.attribution is None else rows.attribution[chosen])
+                teacher = Explained(rows.score[chosen], self.attribution(chosen))
                 label = None if rows.y is None else rows.y[chosen]
                 yield Batch(rows.codes[chosen], teacher, label, rows.weight[chosen])
+
+    def attribution(self, chosen: Tensor) -> Tensor | None:
+        """The attributions of rows, NaN in those that are scored only."""
+        known = self.rows.attribution
+        if known is None or len(known) == len(self.rows.codes):
+            return None if known is None else known[chosen]
+        explained = chosen < len(known)
+        found = known.new_full((len(chosen), *known.shape[1:]), float("nan"))
+        found[explained] = known[chosen[explained]]
+        return found
 
 
 def student_explained(

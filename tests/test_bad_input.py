@@ -73,6 +73,7 @@ def data(n=80):
         ({"explanation_loss": "huber"}, ValueError, "explanation_loss must be one of"),
         ({"n_synthetic": -1}, ValueError, "n_synthetic must be an integer of at least 0"),
         ({"n_synthetic": "many"}, ValueError, "n_synthetic must be one of"),
+        ({"n_explained": 0}, ValueError, "n_explained must be an integer of at least 1"),
         ({"batch_size": 0}, ValueError, "batch_size"),
         ({"learning_rate": 0}, ValueError, "learning_rate must be a number of more than 0"),
         ({"max_steps": 0}, ValueError, "max_steps"),

@@ -200,8 +200,6 @@ def test_every_public_name_has_an_example(name):
     assert ">>>" in inspect.getdoc(getattr(gbdt2nn, name))
 
 
-# The kernel's own libraries, not the notebook.
-@pytest.mark.filterwarnings("ignore:.*platformdirs:DeprecationWarning")
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=name_of)
 def test_a_notebook_runs(notebook, monkeypatch, tmp_path):
     for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR"):

@@ -128,6 +128,7 @@ class TestWhatAUserGets:
         assert history.steps[-1]["total"] < history.steps[0]["total"]
         assert housing_model.n_steps_ == 300
         assert housing_model.n_synthetic_ == 2000
+        assert housing_model.n_explained_ == 640 + 2000
         assert {"teacher", "attributions", "student", "total"} <= set(housing_model.seconds_)
 
     def test_the_teacher_is_the_librarys_own(self, housing_model, housing):
@@ -261,11 +262,11 @@ class TestReproducibility:
     def test_a_timed_run_is_repeated_without_a_clock(self, numbers, quick):
         X, y = numbers
         teacher = LGBMRegressor(**SMALL_LGBM)
-        timed = Gbdt2NNRegressor(teacher, **(quick | {"time_budget": 2.0, "max_steps": 100_000, "n_synthetic": "auto"}))
+        timed = Gbdt2NNRegressor(teacher, **(quick | {"time_budget": 2.0, "max_steps": 100_000, "n_synthetic": 3000}))
         timed.fit(X, y)
         assert timed.n_steps_ < 100_000
         again = Gbdt2NNRegressor(
-            teacher, **(quick | {"max_steps": timed.n_steps_, "n_synthetic": timed.n_synthetic_})
+            teacher, **(quick | {"max_steps": timed.n_steps_, "n_synthetic": 3000, "n_explained": timed.n_explained_})
         ).fit(X, y)
         np.testing.assert_array_equal(timed.predict(X), again.predict(X))
 
@@ -325,6 +326,15 @@ class TestExplanationWeightZero:
             np.testing.assert_allclose(
                 a.student_.trunk.state_dict()[part], b.student_.trunk.state_dict()[part], atol=0.02
             )
+
+
+def test_a_part_of_the_rows_explained_teaches_explanations_too(housing, quick):
+    """The rest teaches scores: NaN marks rows without an explanation, and none of it leaks."""
+    X, y = housing
+    model = Gbdt2NNRegressor(**(quick | {"max_steps": 300, "n_synthetic": 2000}), n_explained=200).fit(X, y)
+    assert model.n_explained_ == 200
+    assert model.fidelity_["attribution_r2"] > 0.85
+    assert model.fidelity_["score_r2"] > 0.9
 
 
 class TestWeights:
@@ -454,10 +464,11 @@ def test_a_short_time_budget_labels_what_it_can_and_says_so(housing, quick):
     teacher = LGBMRegressor(n_estimators=100, verbosity=-1, n_jobs=1).fit(
         X.assign(ocean_proximity=X["ocean_proximity"].astype("category")), y
     )
-    model = Gbdt2NNRegressor(FrozenEstimator(teacher), **(quick | {"time_budget": 2.0, "n_synthetic": "auto"}))
+    model = Gbdt2NNRegressor(FrozenEstimator(teacher), **(quick | {"time_budget": 2.0}))
     with pytest.warns(UserWarning, match=r"left time for the attributions of \d+ of 5120 training rows"):
         model.fit(X, y)
-    assert model.n_synthetic_ == 0
+    assert 0 < model.n_explained_ < 5120
+    assert model.n_synthetic_ == 300
     assert np.isfinite(model.predict(X)).all()
 
 

@@ -154,6 +154,22 @@ def test_only_the_target_output_is_explained():
     torch.testing.assert_close(terms["explanation"], squared_error()(chosen, batch.teacher.attribution).mean())
 
 
+def test_rows_that_are_only_scored_count_nothing_in_the_explanation_term():
+    """NaN marks them, as it does a missing label; the other rows teach as if these were absent."""
+    student, batch = TinyStudent(), tiny_batch(weight=torch.tensor([1.0, 2, 1, 3, 1]))
+    scored_only = torch.tensor([False, True, False, False, True])
+    attribution = batch.teacher.attribution.clone()
+    attribution[scored_only] = float("nan")
+    total, terms = JointLoss()(student, batch._replace(teacher=Explained(batch.teacher.score, attribution)))
+    kept = ~scored_only
+    teacher = Explained(batch.teacher.score[kept], batch.teacher.attribution[kept])
+    _, expected = JointLoss()(student, Batch(batch.inputs[kept], teacher, None, batch.weight[kept]))
+    torch.testing.assert_close(terms["explanation"], expected["explanation"])
+    torch.testing.assert_close(terms["imitation"], JointLoss()(student, batch)[1]["imitation"])
+    total.backward()  # no NaN leaks into the gradient
+    assert all(p.grad.isfinite().all() for p in student.parameters())
+
+
 def test_rows_without_a_label_count_nothing_in_the_label_term():
     student = TinyStudent()
     label = torch.tensor([0.0, float("nan"), 1.0, float("nan"), 1.0])
