@@ -53,9 +53,8 @@ def demo(path: Path = Path("report.html"), *, say: Callable[[str], None] = print
     model = gbdt2nn.Gbdt2NNRegressor(**{"random_state": 0, **options}).fit(X, y)
     seconds = time.perf_counter() - start
     stages = ", ".join(f"{name} {value:.1f}" for name, value in model.seconds_.items() if name != "total")
-    say(
-        f"Trained in {seconds:.1f} s ({stages}); {model.n_steps_} steps, {model.n_synthetic_} synthetic rows, {model.n_explained_} rows explained."
-    )
+    rows = f"{model.n_synthetic_} synthetic rows besides, {model.n_explained_} rows explained"
+    say(f"Trained in {seconds:.1f} s ({stages}); {model.n_steps_} steps, {rows}.")
 
     X_teacher = model.encoder_.to_teacher(X_test)
     metrics = {

@@ -87,7 +87,7 @@ SUITES: dict[str, Suite] = {
     ),
     # Which student is the default: the same teacher, rows and number of steps for every method.
     "equal_steps": Suite(
-        summary="the protocol's data and teachers; 600 steps, 20,000 synthetic and 5000 explained rows for every method, 3 seeds",
+        summary="the protocol's data and teachers; 600 steps, the same 20,000 synthetic and 5000 explained rows, 3 seeds",
         data=("california_housing", "adult", "letter"),
         methods=("score_imitation", "auxiliary_head", "self_explaining"),
         teacher={"n_estimators": 1000, "learning_rate": 0.05, "num_leaves": 31},

@@ -20,7 +20,7 @@ from benchmarks import methods, runner, suites
 class FakeStudent:
     """Predicts the mean, and looks like a fitted estimator."""
 
-    n_steps_, n_synthetic_ = 7, 11
+    n_steps_, n_synthetic_, n_explained_ = 7, 11, 13
     seconds_: ClassVar = {"student": 0.5}
     student_ = SimpleNamespace(parameters=lambda: [torch.zeros(3), torch.zeros(2)])
 
