@@ -138,7 +138,7 @@ class Distilled:
             teacher_response=link(labels.score),
             student_response=link(score),
             y=y,
-            metric="poisson_deviance" if link.name == "exponential" and self.description.task == "regression" else None,
+            metric=LABEL_METRICS.get(self.description.objective),
             sample_weight=sample_weight,
         )
 
@@ -190,6 +190,14 @@ def distil(
     return _Flow(teacher, settings, task, began).run(X, y, sample_weight)
 
 
+# what an objective is judged by, where it is not root mean squared error or log loss
+LABEL_METRICS = {
+    **dict.fromkeys(("poisson", "count:poisson", "tweedie", "reg:tweedie"), "poisson_deviance"),
+    **dict.fromkeys(("gamma", "reg:gamma"), "gamma_deviance"),
+    **dict.fromkeys(("regression_l1", "mape", "huber", "fair", "reg:absoluteerror", "reg:pseudohubererror"), "mae"),
+}
+
+
 class Counts(NamedTuple):
     """What labelling came to: the attributions' own base value, and how many rows were made and explained."""
 
@@ -229,7 +237,7 @@ class _Flow:
         if y is None and options.label_weight > 0:
             raise ValueError(f"label_weight must be 0 where y is left out, got {options.label_weight}")
         if description is not None and options.label_weight > 0:
-            label_loss(description.link, np.ones(1))
+            label_loss(description.link, description.objective, np.ones(1))
         encoder = self.encode(X, description)
         x = encoder.transform(X)
         check_infinity(x, self.library.NAME, encoder.feature_names_)
@@ -249,7 +257,7 @@ class _Flow:
             description = self.library.describe(self.model)
             check_task(description, self.task)
             if options.label_weight > 0:
-                label_loss(description.link, np.ones(1))
+                label_loss(description.link, description.objective, np.ones(1))
         ensemble = self.library.parse(self.model)
         check_parse(self.library, self.model, ensemble, x[:256], self.threads)
         binner = Binner.from_ensemble(ensemble)
@@ -270,6 +278,7 @@ class _Flow:
                 binner=binner,
                 base_value=base_value,
                 link=description.link,
+                objective=description.objective,
                 options=self.student_options(),
             )
         seconds["student"] = time.perf_counter() - start

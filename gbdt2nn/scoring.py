@@ -86,6 +86,15 @@ def attribution_fidelity(model: Any, X: Any, y: Any = None, sample_weight: Any =
     ------
     ValueError
         If the student was fitted with ``explanation_weight=0``.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from gbdt2nn import Gbdt2NNRegressor, attribution_fidelity
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = Gbdt2NNRegressor(max_steps=100, n_synthetic=500, random_state=0).fit(X[:300], y[:300])
+    >>> attribution_fidelity(model, X[300:]) > 0.5
+    True
     """
     found = fidelity(model, X, sample_weight=sample_weight)["attribution_r2"]
     if np.isnan(found):

@@ -27,7 +27,7 @@ from gbdt2nn.joint_loss import (
     squared_error,
 )
 from gbdt2nn.students import STUDENTS
-from gbdt2nn.students.code_encoding import encoding_columns
+from gbdt2nn.students.code_encoding import CodeEncoding, encoding_columns
 from gbdt2nn.training import History, Progress, adamw, fit_student
 from gbdt2nn.trees import TreeEnsemble
 
@@ -82,6 +82,7 @@ def fit_student_on(
     binner: Binner,
     base_value: Array,
     link: Any,
+    objective: str,
     options: StudentOptions,
 ) -> tuple[Any, History]:
     """Build a student for an ensemble and train it on labelled codes.
@@ -96,7 +97,8 @@ def fit_student_on(
     base_value : ndarray of shape (n_outputs,)
         Raw score before any feature is credited.
     link : Link
-        Of the teacher; the label term needs it.
+    objective : str
+        Of the teacher; the label term needs both.
     options : StudentOptions
 
     Returns
@@ -112,7 +114,7 @@ def fit_student_on(
     # difference from the base value, which float32 holds, and put the base back in float64.
     offset = base_value if link.name == "identity" else np.zeros_like(base_value)
     student = build_student(train, ensemble, binner, base_value - offset, scale, options)
-    loss = _joint_loss(train, scale, link, options)
+    loss = _joint_loss(train, scale, link, objective, options)
     train_tensors, stop_tensors = (_tensors(part, offset, options.device) for part in (train, stop))
     student.to(options.device)
     bar = _ProgressBar(options) if options.verbose else None
@@ -135,7 +137,9 @@ def fit_student_on(
     with torch.no_grad():
         student.base_value.copy_(torch.as_tensor(base_value))
     student.requires_grad_(False).eval()
-    student.trunk.encoding.fold()
+    for module in student.modules():
+        if isinstance(module, CodeEncoding):
+            module.fold()
     return student, history
 
 
@@ -227,9 +231,13 @@ def explanation_feature_weight(attribution: Array, weight: Array) -> Array:
     return np.where(unit > 0, weights / np.where(unit > 0, unit, 1.0), 1.0) / len(attribution[0])
 
 
-def label_loss(link: Any, scale: Array) -> Loss:
-    """The loss that fits a raw score to labels under a link; ValueError for a link without one."""
-    if link.name == "identity":
+# objectives under an identity link whose own loss is the squared error
+_SQUARED = ("regression", "reg:squarederror", "reg:linear")
+
+
+def label_loss(link: Any, objective: str, scale: Array) -> Loss:
+    """The loss that fits a raw score to labels as the teacher's objective does; ValueError where none is known."""
+    if link.name == "identity" and objective in _SQUARED:
         return label_squared_error(float(scale[0]))
     if link.name in ("logistic", "one_vs_all"):
         return binary_cross_entropy(link.slope)
@@ -238,11 +246,11 @@ def label_loss(link: Any, scale: Array) -> Loss:
     if link.name == "exponential":
         return poisson_deviance()
     raise ValueError(
-        f"label_weight must be 0 with a teacher whose link is {link.name!r}: no label loss is known for it"
+        f"label_weight must be 0 with a teacher whose objective is {objective!r}: it has no label loss here"
     )
 
 
-def _joint_loss(train: LabelledCodes, scale: Array, link: Any, options: StudentOptions) -> JointLoss:
+def _joint_loss(train: LabelledCodes, scale: Array, link: Any, objective: str, options: StudentOptions) -> JointLoss:
     device = options.device
     score_weight = torch.as_tensor(1.0 / (scale**2 * len(scale)), dtype=torch.float32, device=device)
     explanation: Loss = squared_error()
@@ -254,7 +262,7 @@ def _joint_loss(train: LabelledCodes, scale: Array, link: Any, options: StudentO
     return JointLoss(
         imitation=squared_error(score_weight),
         explanation=explanation,
-        label=label_loss(link, scale) if options.label_weight > 0 else None,
+        label=label_loss(link, objective, scale) if options.label_weight > 0 else None,
         weights={
             "imitation": options.imitation_weight,
             "explanation": options.explanation_weight,

@@ -235,6 +235,14 @@ class TestFrozenTeachers:
             Gbdt2NNRegressor(FrozenEstimator(fitted), label_weight=1.0).fit(table[0])
 
     @pytest.mark.usefixtures("no_work")
+    def test_objectives_without_a_label_loss(self, table):
+        """Squared error would pull a median towards the mean without a word."""
+        X, y = table
+        median = lgb.train({"objective": "quantile", "verbosity": -1}, lgb.Dataset(X, y), 2)
+        with pytest.raises(ValueError, match="label_weight must be 0 with a teacher whose objective is 'quantile'"):
+            Gbdt2NNRegressor(median, label_weight=1.0).fit(X, y)
+
+    @pytest.mark.usefixtures("no_work")
     def test_what_cannot_be_explained(self, table):
         X, y = table
         linear = lgb.train({"linear_tree": True, "verbosity": -1}, lgb.Dataset(X, y), 2)
