@@ -30,7 +30,12 @@ _METRICS = (
     ("auc", "AUC", ".4f"),
     ("log_loss", "log loss", ".4f"),
 )
-_COST = (("n_steps", "steps", ".0f"), ("n_synthetic", "synthetic rows", ".0f"), ("total", "seconds", ".1f"))
+_COST = (
+    ("n_steps", "steps", ".0f"),
+    ("n_synthetic", "synthetic rows", ".0f"),
+    ("n_explained", "rows explained", ".0f"),
+    ("total", "seconds", ".1f"),
+)
 
 
 def report(found: Sequence[Record]) -> str:
@@ -105,7 +110,7 @@ def _of_data(name: str, group: Sequence[Record]) -> list[str]:
     taught = {record["seed"]: record for record in good}.values()
     values = [_cell([r["metrics"]["teacher"].get(key) for r in taught], style) for key, _, style in metrics]
     cells.append(
-        ["teacher", str(len(taught)), *values, "–", "–", _cell([r["seconds"]["teacher"] for r in taught], ".1f")]
+        ["teacher", str(len(taught)), *values, "–", "–", "–", _cell([r["seconds"]["teacher"] for r in taught], ".1f")]
     )
     for method, runs in students:
         values = [_cell([r["metrics"]["student"].get(key) for r in runs], style) for key, _, style in metrics]
