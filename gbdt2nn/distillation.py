@@ -3,6 +3,7 @@
 X, y -> teacher -> attributions -> codes -> student <-> joint loss -> fitted
 """
 
+import copy
 import time
 import warnings
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from gbdt2nn.arguments import check_choice
 from gbdt2nn.augmentation import SyntheticRows
 from gbdt2nn.binning import Binner
 from gbdt2nn.encoding import Encoder
-from gbdt2nn.fidelity_metrics import Fidelity, measure
+from gbdt2nn.fidelity_metrics import Fidelity, check_weight, measure
 from gbdt2nn.labelling import Labels, label_rows
 from gbdt2nn.options import Options, Seeds, as_memory, n_threads, resolve_device
 from gbdt2nn.rows import FEWEST_TO_SPLIT, Rows, split_rows
@@ -27,7 +28,7 @@ from gbdt2nn.student_fit import (
     fit_student_on,
     label_loss,
     student_explained,
-    torch_threads,
+    torch_at_work,
 )
 from gbdt2nn.teacher_intake import (
     check_categories,
@@ -100,6 +101,13 @@ class Distilled:
     n_explained: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: the student on the CPU, so that a machine without the GPU it was trained on can load it."""
+        state = dict(self.__dict__)
+        if next(self.student.parameters()).device.type != "cpu":
+            state["student"] = copy.deepcopy(self.student).cpu()
+        return state
+
     @property
     def explains(self) -> bool:
         """Whether the student was taught explanations."""
@@ -137,7 +145,7 @@ class Distilled:
             task=self.description.task,
             teacher_response=link(labels.score),
             student_response=link(score),
-            y=y,
+            y=None if self.description.objective.startswith(UNJUDGED) else y,
             metric=LABEL_METRICS.get(self.description.objective),
             sample_weight=sample_weight,
         )
@@ -190,12 +198,17 @@ def distil(
     return _Flow(teacher, settings, task, began).run(X, y, sample_weight)
 
 
+ABSOLUTE = ("regression_l1", "mape", "huber", "fair", "reg:absoluteerror", "reg:pseudohubererror")
 # what an objective is judged by, where it is not root mean squared error or log loss
 LABEL_METRICS = {
     **dict.fromkeys(("poisson", "count:poisson", "tweedie", "reg:tweedie"), "poisson_deviance"),
     **dict.fromkeys(("gamma", "reg:gamma"), "gamma_deviance"),
-    **dict.fromkeys(("regression_l1", "mape", "huber", "fair", "reg:absoluteerror", "reg:pseudohubererror"), "mae"),
+    **dict.fromkeys(ABSOLUTE, "mae"),
 }
+
+
+# objectives that estimate no mean, no median and no class: no label metric here judges them
+UNJUDGED = ("quantile", "reg:quantileerror", "survival:", "rank")
 
 
 class Counts(NamedTuple):
@@ -236,17 +249,28 @@ class _Flow:
             )
         if y is None and options.label_weight > 0:
             raise ValueError(f"label_weight must be 0 where y is left out, got {options.label_weight}")
-        if description is not None and options.label_weight > 0:
-            label_loss(description.link, description.objective, np.ones(1))
+        if options.label_weight > 0:
+            check_label_objective(self.model, description)
         encoder = self.encode(X, description)
         x = encoder.transform(X)
         check_infinity(x, self.library.NAME, encoder.feature_names_)
-        weight = np.ones(len(x)) if sample_weight is None else np.asarray(sample_weight, np.float64)
+        weight = check_weight(sample_weight, len(x))
+        if y is not None and len(y) != len(x):
+            raise ValueError(f"y must have one entry for each of the {len(x)} rows of X, got {len(y)}")
         classification = self.classifies(description)
         classes, codes = encode_labels(y, description) if classification else (None, None)
         target = codes if classification else (None if y is None else np.asarray(y, np.float64))
 
+        if target is not None and not np.isfinite(target).all():
+            raise ValueError("y must hold finite numbers, got NaN or infinity")
         live = np.flatnonzero(weight > 0)  # a row of weight zero is as good as absent
+        if codes is not None and classes is not None and description is None:
+            absent = np.setdiff1d(np.arange(len(classes)), codes[live])
+            if len(absent) or len(classes) < 2:
+                raise ValueError(
+                    "y must hold rows of positive weight of every class, and at least two classes, "
+                    f"got none of class {classes[absent[:5]].tolist()} among {classes[:10].tolist()}"
+                )
         rows = self.split(live, codes)
         seconds = {"teacher": 0.0}
         if description is None:
@@ -256,8 +280,8 @@ class _Flow:
             seconds["teacher"] = time.perf_counter() - start
             description = self.library.describe(self.model)
             check_task(description, self.task)
-            if options.label_weight > 0:
-                label_loss(description.link, description.objective, np.ones(1))
+        if options.label_weight > 0:
+            label_loss(description.link, description.objective, np.ones(1))
         ensemble = self.library.parse(self.model)
         check_parse(self.library, self.model, ensemble, x[:256], self.threads)
         binner = Binner.from_ensemble(ensemble)
@@ -270,7 +294,7 @@ class _Flow:
             base_value = np.average(taught.score, axis=0, weights=taught.weight)
 
         start = time.perf_counter()
-        with torch_threads(self.threads):
+        with torch_at_work(self.threads):
             student, history = fit_student_on(
                 taught,
                 stop,
@@ -288,7 +312,11 @@ class _Flow:
         )  # fmt: skip
         codes_checked, labels, y_checked, weight_checked = check
         score, attribution = student_explained(student, codes_checked, explain=distilled.explains)
-        distilled.fidelity = distilled._measure(labels, score, attribution, y_checked, weight_checked)
+        try:
+            distilled.fidelity = distilled._measure(labels, score, attribution, y_checked, weight_checked)
+        except ValueError as error:  # labels outside the domain of the metric: what is trained is not lost over it
+            warnings.warn(f"fidelity_ holds no label metric: {error}", UserWarning, stacklevel=4)
+            distilled.fidelity = distilled._measure(labels, score, attribution, None, weight_checked)
         distilled.fidelity["measured_on"] = (
             "rows that it was trained on"
             if not rows.is_split
@@ -342,7 +370,8 @@ class _Flow:
             chosen = table.iloc[index] if hasattr(table, "iloc") else table[index]
             return chosen, target[index], weight[index] if weighted else None
 
-        wants_stop = (self.is_default and rows.is_split) or self.library.wants_stop_rows(self.model)
+        asks = self.library.wants_stop_rows(self.model)  # its own parameters go before our patience
+        wants_stop = (self.is_default and rows.is_split) or asks
         fit = self.memory.cache(self.library.fit)
         taught, labels, row_weight = part(rows.train)
         return fit(
@@ -351,7 +380,7 @@ class _Flow:
             labels,
             sample_weight=row_weight,
             stop=part(rows.stop) if wants_stop else None,
-            patience=PATIENCE if self.is_default and rows.is_split else None,
+            patience=PATIENCE if self.is_default and rows.is_split and not asks else None,
         )
 
     def label(
@@ -470,10 +499,26 @@ class _Flow:
         )
 
 
+def check_label_objective(model: Any, description: TeacherDescription | None) -> None:
+    """Refuse a label term before any training where the objective, as far as it is known by then, has no label loss."""
+    if description is not None:
+        label_loss(description.link, description.objective, np.ones(1))
+        return
+    objective = model.get_params().get("objective")
+    if isinstance(objective, str) and objective.split()[0].startswith((*UNJUDGED, *ABSOLUTE)):
+        raise ValueError(
+            f"label_weight must be 0 with a teacher whose objective is {objective!r}: it has no label loss here"
+        )
+
+
 def check_complete(fidelity: Mapping[str, Any], labels: Labels) -> None:
     """A complete student is held to it: 1e-5 of the size of the scores."""
     scale = max(1e-12, float(np.abs(labels.score).max()))
-    assert fidelity["completeness_gap"] <= 1e-5 * scale, "a complete student's attributions add up to its score"
+    if not fidelity["completeness_gap"] <= 1e-5 * scale:
+        raise ValueError(
+            "the student's attributions must add up to its score, "
+            f"got a gap of {fidelity['completeness_gap']:.3g} where scores are of size {scale:.3g}"
+        )
 
 
 def ask(

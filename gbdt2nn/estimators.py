@@ -105,16 +105,42 @@ class _Gbdt2NN(BaseEstimator):
         if y is not None:
             y = self._check_labels(y)
             check_consistent_length(X, y)
-        if sample_weight is not None:
-            sample_weight = self._check_weight(sample_weight, len(X))
         options = {name: value for name, value in self.get_params(deep=False).items() if name != "teacher"}
         self._keep(distil(self.teacher, X, y, task=self._task, sample_weight=sample_weight, **options))
         return self
 
+    @property
+    def student_(self) -> Any:
+        """The network: takes codes of rows, returns raw score and attribution."""
+        return self.distilled_.student
+
+    def set_params(self, **params: Any) -> Any:
+        """Set parameters of the estimator, or of the teacher it holds as ``teacher__<name>``.
+
+        Raises
+        ------
+        ValueError
+            If ``teacher__<name>`` meets a teacher that has no parameters: a name, None, or a Booster.
+        """
+        teacher = params.get("teacher", self.teacher)
+        nested = [name for name in params if name.startswith("teacher__")]
+        if nested and not hasattr(teacher, "set_params"):
+            raise ValueError(
+                f"{nested[0]} needs a teacher that is an estimator, such as LGBMRegressor(), got teacher={teacher!r}; give "
+                "the parameters of a teacher by name as teacher_params"
+            )
+        return super().set_params(**params)
+
+    def __sklearn_clone__(self) -> Any:
+        copy = super().__sklearn_clone__()
+        if not hasattr(self.teacher, "get_params"):
+            # a deep copy of a Booster forgets its best iteration, and would be another teacher
+            copy.teacher = self.teacher
+        return copy
+
     def _keep(self, distilled: Distilled) -> None:
         self.distilled_ = distilled
         self.teacher_ = distilled.teacher
-        self.student_ = distilled.student
         self.encoder_ = distilled.encoder
         self.history_ = distilled.history
         self.fidelity_ = distilled.fidelity
@@ -144,22 +170,6 @@ class _Gbdt2NN(BaseEstimator):
 
     def _check_labels(self, y: Any) -> NDArray[Any]:
         raise NotImplementedError
-
-    def _check_weight(self, sample_weight: Any, n_samples: int) -> Array:
-        weight = np.asarray(sample_weight, np.float64)
-        if weight.ndim == 0:
-            weight = np.full(n_samples, weight)
-        if weight.shape != (n_samples,):
-            # the first words are scikit-learn's, which its estimator checks look for
-            raise ValueError(
-                f"Sample weights must be 1D array or scalar: sample_weight must have shape ({n_samples},), got {weight.shape}"
-            )
-        assert_all_finite(weight, input_name="sample_weight")
-        if (weight < 0).any():
-            raise ValueError(f"sample_weight must be non-negative, got {weight.min()} at row {int(weight.argmin())}")
-        if not (weight > 0).any():
-            raise ValueError(f"sample_weight must be positive for some row, got zero for all {len(weight)}")
-        return weight
 
     # ----------------------------------------------------------------------------------------- views of one forward pass
     def _explained(self, X: Any, *, explain: bool) -> tuple[Array, Array | None]:
@@ -281,7 +291,8 @@ class Gbdt2NNRegressor(RegressorMixin, _Gbdt2NN):
         Seconds for everything, the teacher included; the steps done may then be fewer than ``max_steps``. ``n_steps_``
         and ``n_explained_``, given as ``max_steps`` and ``n_explained``, repeat the run without a clock.
     n_jobs : int, optional
-        Threads of teacher and student; all cores by default (one in a worker process).
+        Threads of the teacher and of the student's training; all cores by default (one in a worker process). An estimator
+        with an ``n_jobs`` of its own keeps it, and predictions use torch's own number.
     memory : str or joblib.Memory, optional
         Cache of fitted teachers and their attributions, for searches. Attributions under a time budget are not cached.
     device : str, default="auto"
@@ -402,8 +413,11 @@ class Gbdt2NNClassifier(ClassifierMixin, _Gbdt2NN):
         y = column_or_1d(y, warn=True)
         if y.dtype.kind == "f":
             assert_all_finite(y, input_name="y")
-        elif y.dtype.kind == "O" and any(label is None or label != label for label in y.tolist()):
-            raise ValueError("y must not hold missing labels, got None or NaN")
+        elif y.dtype.kind == "O":
+            import pandas as pd
+
+            if pd.isna(y).any():
+                raise ValueError("y must not hold missing labels, got None or NaN")
         check_classification_targets(y)
         found = np.unique(y)
         if len(found) < 2 and self._teacher_needs_y():

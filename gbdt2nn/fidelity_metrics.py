@@ -103,13 +103,20 @@ def check_weight(sample_weight: ArrayLike | None, n_samples: int) -> Array:
     if sample_weight is None:
         return np.ones(n_samples)
     weight = np.asarray(sample_weight, np.float64)
+    if weight.ndim == 0:
+        weight = np.full(n_samples, weight)
     if weight.shape != (n_samples,):
-        raise ValueError(f"sample_weight must have shape ({n_samples},), got {weight.shape}")
-    if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
+        # the first words are scikit-learn's, which its estimator checks look for
         raise ValueError(
-            "sample_weight must be finite and non-negative with a positive sum, "
-            f"got values from {weight.min(initial=0)} to {weight.max(initial=0)}"
+            f"Sample weights must be 1D array or scalar: sample_weight must have shape ({n_samples},), got {weight.shape}"
         )
+    if not np.isfinite(weight).all():
+        at = int(np.flatnonzero(~np.isfinite(weight))[0])
+        raise ValueError(f"sample_weight must be finite, got {weight[at]} at row {at}")
+    if (weight < 0).any():
+        raise ValueError(f"sample_weight must be non-negative, got {weight.min()} at row {int(weight.argmin())}")
+    if not weight.any():
+        raise ValueError(f"sample_weight must be positive for some row, got zero for all {n_samples}")
     return weight
 
 

@@ -100,8 +100,12 @@ def squared_error(feature_weight: Tensor | float = 1.0) -> Loss:
     tensor([2.])
     """
 
+    root = torch.as_tensor(
+        feature_weight, dtype=torch.float64
+    ).sqrt()  # before squaring: 1 / variance may be out of range
+
     def loss(student: Tensor, teacher: Tensor) -> Tensor:
-        return ((student - teacher).square() * feature_weight).flatten(1).sum(1)
+        return ((student - teacher) * root.to(student)).square().flatten(1).sum(1)
 
     return loss
 
@@ -117,10 +121,10 @@ def absolute_error(feature_weight: Tensor | float = 1.0) -> Loss:
     >>> absolute_error()(torch.tensor([[1.0, 3.0]]), torch.tensor([[1.0, 1.0]]))
     tensor([2.])
     """
-    scale = torch.as_tensor(feature_weight).sqrt()
+    root = torch.as_tensor(feature_weight, dtype=torch.float64).sqrt()
 
     def loss(student: Tensor, teacher: Tensor) -> Tensor:
-        return ((student - teacher).abs() * scale.to(student.device)).flatten(1).sum(1)
+        return ((student - teacher).abs() * root.to(student)).flatten(1).sum(1)
 
     return loss
 
@@ -137,11 +141,10 @@ def cosine_distance(feature_weight: Tensor | float = 1.0) -> Loss:
     >>> cosine_distance()(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]]))
     tensor([1.])
     """
-    scale = torch.as_tensor(feature_weight).sqrt()
+    root = torch.as_tensor(feature_weight, dtype=torch.float64).sqrt()
 
     def loss(student: Tensor, teacher: Tensor) -> Tensor:
-        a = (student * scale.to(student.device)).flatten(1)
-        b = (teacher * scale.to(teacher.device)).flatten(1)
+        a, b = (student * root.to(student)).flatten(1), (teacher * root.to(teacher)).flatten(1)
         both_zero = (a == 0).all(1) & (b == 0).all(1)
         distance = (1.0 - F.cosine_similarity(a, b, dim=1)).clamp_min(0.0)
         return torch.where(both_zero, torch.zeros_like(distance), distance)

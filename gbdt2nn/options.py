@@ -62,7 +62,7 @@ class Options:
             raise ValueError(
                 "one of imitation_weight, explanation_weight and label_weight must be positive, got 0 for all"
             )
-        for name, least in (("n_synthetic", 0), ("n_explained", 1)):
+        for name, least in (("n_synthetic", 0), ("n_explained", int(self.explanation_weight > 0))):
             value = getattr(self, name)
             if isinstance(value, str):
                 check_choice(name, value, ["auto"])
@@ -72,9 +72,9 @@ class Options:
         check_number("learning_rate", self.learning_rate, low=0, inclusive=False)
         check_number("max_steps", self.max_steps, low=1, integer=True)
         check_number("time_budget", self.time_budget, low=0, inclusive=False, none=True)
-        check_number("n_jobs", self.n_jobs, low=-1, integer=True, none=True)
+        check_number("n_jobs", self.n_jobs, low=-(2**31), integer=True, none=True)
         if self.n_jobs == 0:
-            raise ValueError("n_jobs must be positive, -1 for all cores, or None, got 0")
+            raise ValueError("n_jobs must be positive, negative (-1 for all cores, -2 for all but one) or None, got 0")
         check_number(
             "verbose", int(self.verbose) if isinstance(self.verbose, bool) else self.verbose, low=0, integer=True
         )
@@ -112,11 +112,11 @@ class Seeds:
 
 
 def n_threads(n_jobs: int | None) -> int:
-    """Threads to use: all cores by default and for -1, one in a worker process that was given none of its own."""
+    """Threads to use: all cores by default, one in a worker process; negative numbers count from all cores down."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     if n_jobs is None:
         return 1 if multiprocessing.parent_process() is not None else cores
-    return cores if n_jobs < 0 else int(n_jobs)
+    return max(1, cores + 1 + int(n_jobs)) if n_jobs < 0 else int(n_jobs)
 
 
 def as_memory(memory: Any) -> Any:

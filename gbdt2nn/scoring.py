@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from gbdt2nn.estimators import Gbdt2NNClassifier, Gbdt2NNRegressor
-from gbdt2nn.fidelity_metrics import Fidelity, score_r2
+from gbdt2nn.fidelity_metrics import Fidelity, check_weight, score_r2
 
 
 def fidelity(model: Any, X: Any, y: Any = None, sample_weight: Any = None) -> Fidelity:
@@ -54,8 +54,6 @@ def fidelity(model: Any, X: Any, y: Any = None, sample_weight: Any = None) -> Fi
                 )
             position = {label: i for i, label in enumerate(model.classes_.tolist())}
             codes = np.array([position[label] for label in y.tolist()])
-    if sample_weight is not None:
-        sample_weight = model._check_weight(sample_weight, len(X))
     return model.distilled_.measure(X, codes, sample_weight)
 
 
@@ -75,8 +73,7 @@ def score_fidelity(model: Any, X: Any, y: Any = None, sample_weight: Any = None)
     model, X = _last_step(model, X)
     labels = model.distilled_.teacher_explained(model._check_table(X, reset=False), explain=False)
     score, _ = model._explained(X, explain=False)
-    weight = np.ones(len(score)) if sample_weight is None else model._check_weight(sample_weight, len(X))
-    return score_r2(labels.score, score, weight)
+    return score_r2(labels.score, score, check_weight(sample_weight, len(score)))
 
 
 def attribution_fidelity(model: Any, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -112,4 +109,5 @@ def _last_step(model: Any, X: Any) -> tuple[Any, Any]:
         raise TypeError(
             f"model must be a fitted gbdt2nn estimator or a Pipeline that ends in one, got {type(model).__name__}"
         )
+    check_is_fitted(model)
     return model, X

@@ -109,7 +109,8 @@ def fit_student_on(
     """
     explained = options.explanation_weight > 0
     scale = _weighted_std(train.score, train.weight)
-    scale = np.where(scale > 0, scale, 1.0)
+    # below rounding of the scores themselves a spread is none
+    scale = np.where(scale > 1e-12 * np.abs(train.score).max(0), scale, 1.0)
     # Where the score is the label's own unit it can be large beside its spread (a price in cents): train on the
     # difference from the base value, which float32 holds, and put the base back in float64.
     offset = base_value if link.name == "identity" else np.zeros_like(base_value)
@@ -179,7 +180,9 @@ def build_student(
         share = weight / weight.sum()
         mean = np.einsum("n,nkd->kd", share, rest)
         deviation = np.sqrt(np.einsum("n,nkd->kd", share, (rest - mean) ** 2))
-        explanations |= {"attribution_mean": mean, "attribution_scale": deviation}
+        # few explained rows are fitted by their tables alone: that must not switch the network off
+        least = scale[:, None] / ensemble.n_features**0.5 * min(1.0, 50.0 / n_explained)
+        explanations |= {"attribution_mean": mean, "attribution_scale": np.maximum(deviation, least)}
     with torch.random.fork_rng(devices=[]):  # layers draw once before their own generators do
         return cls(
             columns,
@@ -231,19 +234,20 @@ def explanation_feature_weight(attribution: Array, weight: Array) -> Array:
     return np.where(unit > 0, weights / np.where(unit > 0, unit, 1.0), 1.0) / len(attribution[0])
 
 
-# objectives under an identity link whose own loss is the squared error
+# objectives that estimate the mean of y under an identity and under a log link
 _SQUARED = ("regression", "reg:squarederror", "reg:linear")
+_DEVIANCE = ("poisson", "gamma", "tweedie", "count:poisson", "reg:gamma", "reg:tweedie")
 
 
 def label_loss(link: Any, objective: str, scale: Array) -> Loss:
-    """The loss that fits a raw score to labels as the teacher's objective does; ValueError where none is known."""
+    """A loss of raw scores on labels that estimates what the objective does; ValueError where none is known."""
     if link.name == "identity" and objective in _SQUARED:
         return label_squared_error(float(scale[0]))
     if link.name in ("logistic", "one_vs_all"):
         return binary_cross_entropy(link.slope)
     if link.name == "softmax":
         return cross_entropy()
-    if link.name == "exponential":
+    if link.name == "exponential" and objective in _DEVIANCE:
         return poisson_deviance()
     raise ValueError(
         f"label_weight must be 0 with a teacher whose objective is {objective!r}: it has no label loss here"
@@ -252,12 +256,12 @@ def label_loss(link: Any, objective: str, scale: Array) -> Loss:
 
 def _joint_loss(train: LabelledCodes, scale: Array, link: Any, objective: str, options: StudentOptions) -> JointLoss:
     device = options.device
-    score_weight = torch.as_tensor(1.0 / (scale**2 * len(scale)), dtype=torch.float32, device=device)
+    score_weight = torch.as_tensor(1.0 / (scale**2 * len(scale)), dtype=torch.float64, device=device)
     explanation: Loss = squared_error()
     if options.explanation_weight > 0:
         assert train.attribution is not None
         feature_weight = explanation_feature_weight(train.attribution, train.weight[: len(train.attribution)])
-        tensor = torch.as_tensor(feature_weight, dtype=torch.float32, device=device)
+        tensor = torch.as_tensor(feature_weight, dtype=torch.float64, device=device)
         explanation = EXPLANATION_LOSSES[options.explanation_loss](feature_weight=tensor)
     return JointLoss(
         imitation=squared_error(score_weight),
@@ -357,14 +361,17 @@ def _held_out_fidelity(student: Any, rows: _Tensors, explained: bool) -> dict[st
 
 
 @contextmanager
-def torch_threads(n: int) -> Iterator[None]:
-    """Let torch use ``n`` threads, and put the caller's number back."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
+def torch_at_work(n_threads: int) -> Iterator[None]:
+    """Torch with ``n_threads`` threads, float32 and gradients, whatever the caller has set; put back afterwards."""
+    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
+    torch.set_num_threads(n_threads)
+    torch.set_default_dtype(torch.float32)
     try:
-        yield
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)
+        torch.set_default_dtype(dtype)
 
 
 class _ProgressBar:

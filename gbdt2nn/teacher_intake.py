@@ -52,9 +52,22 @@ def resolve_teacher(
     if task is not None and kind != task:
         raise ValueError(f"teacher must be for {task}, got {type(model).__name__}")
     model = clone(model)
-    if model.get_params().get("random_state") is None:
-        model.set_params(random_state=seed)
+    own = {"random_state": seed, "n_jobs": threads}
+    model.set_params(**{name: value for name, value in own.items() if model.get_params().get(name) is None})
+    check_objective(model, kind)
     return library, model, False, False
+
+
+_CLASSIFYING = ("binary", "multiclass", "softmax", "multiclassova", "ova", "ovr")
+
+
+def check_objective(model: Any, task: str) -> None:
+    """Refuse an estimator that is not fitted whose own parameters ask for the other task."""
+    objective = model.get_params().get("objective")
+    if isinstance(objective, str) and task == "regression":
+        name = objective.split()[0]
+        if name in _CLASSIFYING or name.startswith(("binary:", "multi:")):
+            raise ValueError(f"teacher must be for regression, got {type(model).__name__} with objective {objective!r}")
 
 
 def check_task(description: TeacherDescription, task: str | None) -> None:
@@ -121,7 +134,8 @@ def encode_labels(y: Any, description: TeacherDescription | None) -> tuple[NDArr
         position = {label: i for i, label in enumerate(known.tolist())}
         return known, np.array([position[label] for label in found.tolist()], np.int64)[codes]
     # a library that only knows 0..k-1 was taught numbers in the order of the sorted labels
-    if np.array_equal(known, np.arange(len(known))) and len(found) == len(known):
+    kept = description is not None and description.classes is not None and HABITS[description.library].encodes_labels
+    if not kept and np.array_equal(known, np.arange(len(known))) and len(found) == len(known):
         return found, codes
     raise ValueError(
         f"y must hold the {len(known)} classes of the frozen teacher, {known.tolist()[:10]}, got {found.tolist()[:10]}"

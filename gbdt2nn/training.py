@@ -67,7 +67,7 @@ class History:
     validations : list of dict
         ``step``, ``seconds`` and what ``validate`` returned.
     n_steps : int
-        Steps taken. Given as ``max_steps`` it repeats the run.
+        Steps taken. Given as ``max_steps`` it repeats a run that was not interrupted.
     phase_steps : list of int
         Length of each phase.
     best_step : int
@@ -213,6 +213,8 @@ def fit_student(
             history.phase_steps.append(run.done - sum(history.phase_steps))
             if phase.at_end is not None:
                 phase.at_end(student)
+        if validate is not None:
+            run.check()
     except KeyboardInterrupt:
         if multiprocessing.parent_process() is not None:
             raise
@@ -366,8 +368,6 @@ class _Run:
         self.tell({}, found)
 
     def finish(self) -> None:
-        if self.validate is not None and self.done > 0:
-            self.check()
         if self.best is not None:
             self.student.load_state_dict(self.best[1])
         else:

@@ -150,7 +150,7 @@ def test_columns_that_are_no_numbers_or_categories_are_named():
         (-np.ones(80), "sample_weight must be non-negative, got -1.0 at row 0"),
         (np.zeros(80), "sample_weight must be positive for some row, got zero for all 80"),
         (np.ones(79), "sample_weight"),
-        (np.full(80, np.nan), "sample_weight contains NaN"),
+        (np.full(80, np.nan), "sample_weight must be finite, got nan at row 0"),
     ],
 )
 def test_weights(weight, message):
@@ -201,6 +201,11 @@ class TestFrozenTeachers:
         fitted = LGBMClassifier(n_estimators=3, verbosity=-1, n_jobs=1).fit(X, np.where(y > 0, "yes", "no"))
         with pytest.raises(ValueError, match=r"y must hold the 2 classes of the frozen teacher, \['no', 'yes'\], got"):
             Gbdt2NNClassifier(FrozenEstimator(fitted)).fit(X, np.where(y > 0, "cat", "dog"))
+        numbered = LGBMClassifier(n_estimators=3, verbosity=-1, n_jobs=1).fit(X, (y > 0).astype(int))
+        with pytest.raises(
+            ValueError, match=r"y must hold the 2 classes of the frozen teacher, \[0, 1\], got \[1, 2\]"
+        ):
+            Gbdt2NNClassifier(FrozenEstimator(numbered)).fit(X, (y > 0).astype(int) + 1)
         coded = XGBClassifier(n_estimators=3, n_jobs=1).fit(X, (y > 0).astype(int))
         with pytest.raises(ValueError, match="2 classes of the frozen teacher"):
             Gbdt2NNClassifier(FrozenEstimator(coded)).fit(X, np.digitize(y, [-1, 0, 1]))
@@ -257,8 +262,11 @@ class TestFrozenTeachers:
     @pytest.mark.parametrize("params", [{"teacher__num_leaves": 3}])
     def test_nested_parameters_need_a_model(self, params, fitted):
         """A teacher given by name has teacher_params; a frozen one is not to be changed."""
-        with pytest.raises((ValueError, AttributeError), match=r"num_leaves|set_params"):
-            Gbdt2NNRegressor("lightgbm").set_params(**params)
+        for teacher in (None, "lightgbm", fitted.booster_):
+            with pytest.raises(
+                ValueError, match=r"teacher__num_leaves needs a teacher that is an estimator.*teacher_params"
+            ):
+                Gbdt2NNRegressor(teacher).set_params(**params)
         with pytest.raises(ValueError, match="inner estimator in a frozen estimator"):
             Gbdt2NNRegressor(FrozenEstimator(fitted)).set_params(**params)
 
@@ -295,8 +303,42 @@ def test_an_unknown_class_in_fidelity(three_classes, quick):
 
 
 @pytest.mark.usefixtures("no_work")
+@pytest.mark.parametrize("absent", [0, 1, 2])
+def test_a_class_without_weight(absent):
+    """The teacher would never see it, and every class after it would answer for another."""
+    X, y = data()
+    y = np.digitize(y, [-0.5, 0.5])
+    with pytest.raises(ValueError, match=rf"rows of positive weight of every class.*none of class \[{absent}\]"):
+        Gbdt2NNClassifier().fit(X, y, sample_weight=(y != absent).astype(float))
+
+
+@pytest.mark.usefixtures("no_work")
+def test_objectives_that_ask_for_another_task_or_have_no_label_loss():
+    X, y = data()
+    with pytest.raises(ValueError, match="teacher must be for regression, got LGBMRegressor with objective 'binary'"):
+        Gbdt2NNRegressor(LGBMRegressor(objective="binary")).fit(X, y > 0)
+    for objective in ("quantile", "regression_l1"):
+        with pytest.raises(ValueError, match=f"label_weight must be 0 with a teacher whose objective is '{objective}'"):
+            Gbdt2NNRegressor(LGBMRegressor(objective=objective), label_weight=1.0).fit(X, y)
+
+
+@pytest.mark.usefixtures("no_work")
+def test_missing_labels_of_pandas_own_kind():
+    X, _ = data()
+    with pytest.raises(ValueError, match="y must not hold missing labels"):
+        Gbdt2NNClassifier().fit(X, pd.Series(["a", "b", None, "a"] * 20, dtype="string"))
+
+
+@pytest.mark.usefixtures("no_work")
 def test_distil_checks_too():
     X, y = data()
+    with pytest.raises(ValueError, match="sample_weight must be non-negative"):
+        distil("lightgbm", X, y, sample_weight=-np.ones(80))
+    for length in (40, 160):
+        with pytest.raises(ValueError, match=f"y must have one entry for each of the 80 rows of X, got {length}"):
+            distil("lightgbm", X, np.resize(y, length))
+    with pytest.raises(ValueError, match="y must hold finite numbers"):
+        distil("lightgbm", X, np.where(y > 1, np.nan, y))
     with pytest.raises(TypeError, match="unexpected keyword argument 'explanaton_weight'"):
         distil("lightgbm", X, y, explanaton_weight=1)
     with pytest.raises(ValueError, match="y may be left out only where the teacher is already fitted"):

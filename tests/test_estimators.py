@@ -141,6 +141,37 @@ class TestWhatAUserGets:
 
 
 class TestTeachers:
+    @pytest.mark.parametrize(
+        ("teacher", "params"),
+        [("xgboost", {"early_stopping_rounds": 3}), ("lightgbm", {"early_stopping_round": 3})],
+    )
+    def test_its_own_patience_goes_before_ours(self, numbers, quick, teacher, params):
+        X, y = numbers
+        noise = np.random.default_rng(0).normal(size=300)
+        model = Gbdt2NNRegressor(teacher, teacher_params=params, **quick).fit(X, y + 3 * noise)
+        rounds = model.teacher_.best_iteration_ if teacher == "lightgbm" else model.teacher_.best_iteration
+        assert len(list(model.teacher_.evals_result_.values() if teacher == "lightgbm" else [1])) == 1
+        trained = (
+            model.teacher_.booster_.current_iteration()
+            if teacher == "lightgbm"
+            else model.teacher_.get_booster().num_boosted_rounds()
+        )
+        assert trained - rounds <= 4
+
+    def test_labels_out_of_a_metrics_domain_cost_no_training(self, numbers, quick):
+        """A frozen gamma teacher and a label of zero: the fit stands, without a label metric."""
+        X, y = numbers
+        fitted = LGBMRegressor(objective="gamma", **SMALL_LGBM).fit(X, np.exp(y))
+        with pytest.warns(UserWarning, match="fidelity_ holds no label metric"):
+            model = Gbdt2NNRegressor(FrozenEstimator(fitted), **quick).fit(X, np.zeros(300))
+        assert model.fidelity_["score_r2"] > 0.7
+        assert np.isnan(model.fidelity_["student_metric"])
+
+    def test_few_explained_rows_leave_the_network_on(self, housing, quick):
+        X, y = housing
+        model = Gbdt2NNRegressor(**(quick | {"max_steps": 200, "n_synthetic": 2000}), n_explained=1).fit(X, y)
+        assert model.fidelity_["score_r2"] > 0.8
+
     @pytest.mark.parametrize("teacher", ["lightgbm", "xgboost"])
     def test_by_name_with_parameters(self, housing, quick, teacher):
         X, y = housing
@@ -290,6 +321,28 @@ class TestReproducibility:
         np.testing.assert_array_equal(again.explain(X).values, adult_model.explain(X).values)
         assert fidelity(again, X, y)["score_r2"] == pytest.approx(fidelity(adult_model, X, y)["score_r2"])
 
+    def test_a_clone_keeps_a_booster_as_it_is(self, numbers, quick):
+        """LightGBM's deep copy forgets the best iteration: a search would distil another teacher than fit does."""
+        X, y = numbers
+        rows = lgb.Dataset(X, y + np.random.default_rng(0).normal(size=300))
+        booster = lgb.train({"verbosity": -1, "num_threads": 1}, rows, 10, keep_training_booster=True)
+        booster.best_iteration = 4
+        copy = clone(Gbdt2NNRegressor(booster, **quick))
+        assert copy.teacher is booster
+        np.testing.assert_allclose(copy.fit(X).distilled_.teacher_explained(X).score[:, 0], booster.predict(X))
+
+    def test_what_torch_is_set_to_does_not_matter(self, numbers, quick):
+        X, y = numbers
+        plain = Gbdt2NNRegressor(**quick).fit(X, y)
+        torch.set_default_dtype(torch.float64)
+        try:
+            with torch.inference_mode():
+                other = Gbdt2NNRegressor(**quick).fit(X, y)
+            assert torch.get_default_dtype() == torch.float64
+        finally:
+            torch.set_default_dtype(torch.float32)
+        np.testing.assert_allclose(other.predict(X), plain.predict(X), atol=1e-9)
+
     def test_clone_is_unfitted_and_equal(self, adult_model):
         copy = clone(adult_model)
         assert not hasattr(copy, "teacher_")
@@ -317,15 +370,25 @@ class TestExplanationWeightZero:
             attribution_fidelity(model, X)
 
     def test_batches_and_initial_trunk_are_the_same(self, numbers, quick):
-        """The baseline differs by its weight alone: the mlp's score at step one has the same loss."""
+        """The baseline differs by its weight alone."""
+        from gbdt2nn import student_fit
+
+        seen = []
+        original = student_fit.JointLoss.__call__
+
+        def watched(self, student, batch, **options):
+            seen.append((batch.inputs.clone(), student.trunk.encoding.linear.weight.detach().clone()))
+            return original(self, student, batch, **options)
+
         X, y = numbers
-        options = quick | {"max_steps": 1}
-        a = Gbdt2NNRegressor(student="mlp", explanation_weight=0, **options).fit(X, y)
-        b = Gbdt2NNRegressor(student="mlp", explanation_weight=1, **options).fit(X, y)
-        for part in ("encoding.linear.weight", "layers.0.weight"):
-            np.testing.assert_allclose(
-                a.student_.trunk.state_dict()[part], b.student_.trunk.state_dict()[part], atol=0.02
-            )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(student_fit.JointLoss, "__call__", watched)
+            for weight in (0, 1):
+                Gbdt2NNRegressor(student="mlp", explanation_weight=weight, **(quick | {"max_steps": 3})).fit(X, y)
+        without, with_explanation = seen[:3], seen[3:]
+        assert torch.equal(without[0][1], with_explanation[0][1])
+        for (a, _), (b, _) in zip(without, with_explanation, strict=True):
+            assert torch.equal(a, b)
 
 
 def test_a_part_of_the_rows_explained_teaches_explanations_too(housing, quick):
@@ -443,12 +506,22 @@ class TestTables:
         with pytest.raises(ValueError, match=r"infinity in column 'x[01]'"):
             Gbdt2NNRegressor("xgboost", **quick).fit(X, y)
 
-    def test_constant_columns_and_a_constant_label(self, quick):
+    @pytest.mark.parametrize("value", [3.0, 1e-4, 0.0, -1e6])
+    def test_constant_columns_and_a_constant_label(self, quick, value):
         X = np.ones((100, 2))
-        model = Gbdt2NNRegressor(**quick).fit(X, np.full(100, 3.0))
-        np.testing.assert_allclose(model.predict(X), 3.0, atol=1e-6)
+        model = Gbdt2NNRegressor(**quick).fit(X, np.full(100, value))
+        np.testing.assert_allclose(model.predict(X), value, rtol=1e-6)
         assert (model.explain(X).values == 0).all()
         assert model.fidelity_["score_r2"] == 1.0
+
+    @pytest.mark.parametrize("unit", [1e-12, 1e12])
+    def test_the_unit_of_the_label_does_not_matter(self, numbers, quick, unit):
+        X, y = numbers
+        teacher = LGBMRegressor(**SMALL_LGBM)
+        found = Gbdt2NNRegressor(teacher, **quick).fit(X, y * unit).fidelity_
+        assert found["score_r2"] == pytest.approx(
+            Gbdt2NNRegressor(teacher, **quick).fit(X, y).fidelity_["score_r2"], abs=0.02
+        )
 
     def test_one_row_at_predict(self, housing_model, housing):
         X, _ = housing

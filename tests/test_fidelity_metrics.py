@@ -250,7 +250,7 @@ def test_numbers_are_shown_with_their_digits():
         ({"y": np.zeros(N)}, "teacher_response must be given with y, got None"),
         ({"y": np.zeros(3), "teacher_response": np.ones((N, K))}, r"y must have shape \(60,\), got \(3,\)"),
         ({"y": np.full(N, 3), "teacher_response": np.ones((N, K))}, "class numbers below 3"),
-        ({"sample_weight": np.zeros(N)}, "positive sum"),
+        ({"sample_weight": np.zeros(N)}, "positive for some row"),
         ({"sample_weight": -np.ones(N)}, "non-negative"),
         ({"sample_weight": np.ones(3)}, r"sample_weight must have shape \(60,\), got \(3,\)"),
         ({"student_score": np.zeros((N, 1))}, "must have the same shape"),

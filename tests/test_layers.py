@@ -42,7 +42,7 @@ ALLOWED: dict[str, tuple[set[str], set[str], set[str]]] = {
         {"numpy", "sklearn"},
         set(),
     ),
-    "estimators": ({"distillation"}, {"numpy", "sklearn"}, {"shap"}),
+    "estimators": ({"distillation"}, {"numpy", "sklearn"}, {"shap", "pandas"}),
     "scoring": ({"estimators", "fidelity_metrics"}, {"numpy", "sklearn"}, set()),
     "figures": (set(), {"numpy"}, {"matplotlib", "shap"}),
     "reporting": ({"figures", "fidelity_metrics"}, {"numpy"}, {"matplotlib", "jinja2", "shap", "torch", "sklearn"}),

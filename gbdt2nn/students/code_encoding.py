@@ -108,11 +108,12 @@ class CodeEncoding(nn.Module):
         starts = np.cumsum([0, *(len(table) for table in columns[:-1])])
         self.register_buffer("start", torch.as_tensor(starts, dtype=torch.int64), persistent=False)
         self.register_buffer("folded", None, persistent=False)
+        self._folded_from = -1
 
     def fold(self) -> None:
         """Multiply columns and weights out once: the layer is then one row of a table per feature, added up.
 
-        For a student that is done learning; ``train()`` forgets the table.
+        For a student that is done learning; ``train()`` forgets the table, and a change of the weights makes it anew.
         """
         parts = self.linear.weight.split(
             [getattr(self, f"columns_{j}").shape[1] for j in range(self.n_features)], dim=1
@@ -120,6 +121,7 @@ class CodeEncoding(nn.Module):
         with torch.no_grad():
             rows = [getattr(self, f"columns_{j}") @ part.T for j, part in enumerate(parts)]
             self.folded = torch.cat(rows)  # (all codes of all features, width)
+        self._folded_from = self.linear.weight._version
 
     def train(self, mode: bool = True) -> "CodeEncoding":
         if mode:
@@ -127,7 +129,10 @@ class CodeEncoding(nn.Module):
         return super().train(mode)
 
     def forward(self, codes: Tensor) -> Tensor:
-        if self.folded is not None:
+        learning = torch.is_grad_enabled() and self.linear.weight.requires_grad
+        if self.folded is not None and not learning:
+            if self._folded_from != self.linear.weight._version:  # a state was loaded, or a weight changed in place
+                self.fold()
             return nn.functional.embedding_bag(codes + self.start, self.folded, mode="sum") + self.linear.bias
         parts = [getattr(self, f"columns_{j}")[codes[:, j]] for j in range(self.n_features)]
         return self.linear(torch.cat(parts, dim=1))  # (batch, width)
