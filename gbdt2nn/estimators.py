@@ -14,7 +14,8 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from gbdt2nn.distillation import Distilled, distil
+from gbdt2nn.distillation import distil
+from gbdt2nn.distilled import Distilled
 
 Array = NDArray[np.float64]
 

@@ -6,7 +6,7 @@ from lightgbm import LGBMClassifier, LGBMRegressor
 from sklearn.frozen import FrozenEstimator
 
 from gbdt2nn import distil
-from gbdt2nn.distillation import Distilled
+from gbdt2nn.distilled import Distilled
 from gbdt2nn.options import Seeds, n_threads, resolve_device
 
 SMALL = {"n_estimators": 10, "num_leaves": 8, "verbosity": -1, "n_jobs": 1}

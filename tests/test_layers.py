@@ -33,16 +33,23 @@ ALLOWED: dict[str, tuple[set[str], set[str], set[str]]] = {
     ),
     "options": ({"arguments", "attributions", "joint_loss", "students"}, {"numpy", "torch", "joblib"}, set()),
     "teacher_intake": ({"arguments", "options", "teachers", "trees"}, {"numpy", "sklearn"}, set()),
+    "distilled": (
+        {
+            "binning", "encoding", "fidelity_metrics", "labelling", "options", "rows", "student_fit", "teacher_intake",
+            "teachers", "training", "trees",
+        },
+        {"numpy"},
+        set(),
+    ),
     "distillation": (
         {
-            "arguments", "augmentation", "binning", "encoding", "fidelity_metrics", "labelling", "options",
-            "rows", "student_fit",
-            "teacher_intake", "teachers", "training", "trees",
+            "arguments", "augmentation", "binning", "distilled", "encoding", "fidelity_metrics", "labelling", "options",
+            "rows", "student_fit", "teacher_intake", "teachers", "trees",
         },
         {"numpy", "sklearn"},
         set(),
     ),
-    "estimators": ({"distillation"}, {"numpy", "sklearn"}, {"shap", "pandas"}),
+    "estimators": ({"distillation", "distilled"}, {"numpy", "sklearn"}, {"shap", "pandas"}),
     "scoring": ({"estimators", "fidelity_metrics"}, {"numpy", "sklearn"}, set()),
     "figures": (set(), {"numpy"}, {"matplotlib", "shap"}),
     "reporting": ({"figures", "fidelity_metrics"}, {"numpy"}, {"matplotlib", "jinja2", "shap", "torch", "sklearn"}),

@@ -257,7 +257,7 @@ def test_the_callers_matplotlib_is_left_alone(X, tmp_path):
         ({"timings": [1.0]}, "timings must map what was timed to seconds"),
         ({"y": ["no", "perhaps"] * 35}, r"y must hold classes of the model, \['no', 'yes'\], got \['perhaps'\]"),
         ({"y": ["no"]}, r"y must have shape \(70,\), got \(1,\)"),
-        ({"sample_weight": np.zeros(70)}, "sample_weight must be finite and non-negative"),
+        ({"sample_weight": np.zeros(70)}, "sample_weight must be positive for some row"),
     ],
 )
 def test_bad_input_is_named_before_any_work(change, message, X, tmp_path):
