@@ -96,8 +96,8 @@ def squared_error(feature_weight: Tensor | float = 1.0) -> Loss:
     Examples
     --------
     >>> import torch
-    >>> squared_error(0.5)(torch.tensor([[1.0, 3.0]]), torch.tensor([[1.0, 1.0]]))
-    tensor([2.])
+    >>> squared_error(0.25)(torch.tensor([[1.0, 3.0]]), torch.tensor([[1.0, 1.0]]))
+    tensor([1.])
     """
 
     root = torch.as_tensor(

@@ -53,7 +53,8 @@ def resolve_teacher(
         raise ValueError(f"teacher must be for {task}, got {type(model).__name__}")
     model = clone(model)
     own = {"random_state": seed, "n_jobs": threads}
-    model.set_params(**{name: value for name, value in own.items() if model.get_params().get(name) is None})
+    given = model.get_params()
+    model.set_params(**{name: value for name, value in own.items() if name in given and given[name] is None})
     check_objective(model, kind)
     return library, model, False, False
 

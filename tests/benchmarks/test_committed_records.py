@@ -24,14 +24,14 @@ def test_the_marks_hold(found):
     """What the README and the guide say of the protocol is what its records say, in the mean over three seeds."""
     marks = {"california_housing": 0.985, "adult": 0.99}
     for name, mark in marks.items():
-        runs = [
-            r for r in found if r.get("suite") == "main" and r["data"] == name and r["method"] == "self_explaining"
-        ]
+        runs = [r for r in found if r.get("suite") == "main" and r["data"] == name and r["method"] == "self_explaining"]
         assert sorted(r["seed"] for r in runs) == [0, 1, 2]
         for key in ("score_r2", "attribution_r2"):
             assert sum(r["fidelity"][key] for r in runs) / 3 >= mark
         assert all(r["seconds"]["total"] <= 150 and r["hardware"]["usable_cores"] == 2 for r in runs)
-    letter = [r for r in found if r.get("suite") == "main" and r["data"] == "letter" and r["method"] == "self_explaining"]
+    letter = [
+        r for r in found if r.get("suite") == "main" and r["data"] == "letter" and r["method"] == "self_explaining"
+    ]
     assert len(letter) == 3
     lost = [r["metrics"]["teacher"]["accuracy"] - r["metrics"]["student"]["accuracy"] for r in letter]
     assert sum(lost) / 3 <= 0.015
@@ -49,3 +49,16 @@ def test_the_search_is_in_time(found):
     (search,) = [r for r in found if r["kind"] == "search"]
     assert search["n_candidates"] * search["n_folds"] == 36
     assert search["seconds"]["total"] <= 600
+
+
+def test_the_figures_of_the_readme_are_those_of_the_records(found):
+    """Each row of its table, worked out anew."""
+    readme = (ROOT / "README.md").read_text()
+    for name in ("california_housing", "adult", "letter"):
+        runs = [r for r in found if r.get("suite") == "main" and r["data"] == name and r["method"] == "self_explaining"]
+        mean = [sum(r["fidelity"][key] for r in runs) / 3 for key in ("score_r2", "attribution_r2", "per_feature_r2")]
+        metric = "rmse" if name == "california_housing" else "accuracy"
+        sides = [sum(r["metrics"][side][metric] for r in runs) / 3 for side in ("teacher", "student")]
+        shown = [f"{value:,.0f}" if metric == "rmse" else f"{value:.4f}" for value in sides]
+        row = f"| {name} | " + " | ".join(f"{value:.4f}" for value in mean) + f" | {shown[0]} | {shown[1]} ({metric}) |"
+        assert row in readme, row
