@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,13 @@ def demo(path: Path = Path("report.html"), *, say: Callable[[str], None] = print
     Raises
     ------
     BenchmarkError
-        Before any training, if the report cannot be written there.
+        Before any training, if the report cannot be written there, or at all.
     """
     if not path.parent.is_dir() or path.is_dir():
         raise BenchmarkError(f"the report must be a file in a folder that exists, got {str(path)!r}")
+    for library in ("jinja2", "matplotlib"):
+        if find_spec(library) is None:
+            raise BenchmarkError(f'the report needs {library}: pip install ".[report]"')
     table = data.load(DATA)
     X, X_test, y, y_test = train_test_split(table.X, table.y, test_size=0.2, random_state=0)
     say(f"{DATA}: {len(X)} rows to train on, {len(X_test)} to test on. Training teacher and student ...")
