@@ -200,10 +200,10 @@ class _Flow:
         codes_checked, labels, y_checked, weight_checked = check
         score, attribution = student_explained(student, codes_checked, explain=distilled.explains)
         try:
-            distilled.fidelity = distilled._measure(labels, score, attribution, y_checked, weight_checked)
+            distilled.fidelity = distilled.measure_labels(labels, score, attribution, y_checked, weight_checked)
         except ValueError as error:  # labels outside the domain of the metric: what is trained is not lost over it
             warnings.warn(f"fidelity_ holds no label metric: {error}", UserWarning, stacklevel=4)
-            distilled.fidelity = distilled._measure(labels, score, attribution, None, weight_checked)
+            distilled.fidelity = distilled.measure_labels(labels, score, attribution, None, weight_checked)
         distilled.fidelity["measured_on"] = (
             "rows that it was trained on"
             if not rows.is_split

@@ -112,9 +112,14 @@ class Distilled:
     def measure(self, X: Any, y: Any = None, sample_weight: Any = None) -> Fidelity:
         """Fidelity of the student to the teacher on rows of a table; ``y`` as `encode_labels` gives it."""
         score, attribution = self.student_explained(X, explain=self.explains)
-        return self._measure(self.teacher_explained(X, explain=self.explains), score, attribution, y, sample_weight)
+        return self.measure_labels(
+            self.teacher_explained(X, explain=self.explains), score, attribution, y, sample_weight
+        )
 
-    def _measure(self, labels: Labels, score: Array, attribution: Array | None, y: Any, sample_weight: Any) -> Fidelity:
+    def measure_labels(
+        self, labels: Labels, score: Array, attribution: Array | None, y: Any, sample_weight: Any
+    ) -> Fidelity:
+        """Fidelity from answers that are there already: the teacher's labels, the student's score and attribution."""
         link = self.description.link
         return measure(
             teacher_score=labels.score,

@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
+from sklearn.utils.validation import assert_all_finite, check_consistent_length, check_is_fitted, column_or_1d
 
 from gbdt2nn.estimators import Gbdt2NNClassifier, Gbdt2NNRegressor
 from gbdt2nn.fidelity_metrics import Fidelity, check_weight, score_r2
@@ -39,22 +39,22 @@ def fidelity(model: Any, X: Any, y: Any = None, sample_weight: Any = None) -> Fi
     (142, True)
     """
     model, X = _last_step(model, X)
-    check_is_fitted(model)
-    X = model._check_table(X, reset=False)
-    codes = None
+    distilled = model.distilled_
+    target = None
     if y is not None:
-        y = model._check_labels(y) if model._task == "regression" else column_or_1d(y)
+        y = column_or_1d(y)
         check_consistent_length(X, y)
-        codes = y
-        if model._task == "classification":
-            unknown = sorted(set(np.unique(y).tolist()) - set(model.classes_.tolist()), key=str)
+        if distilled.classes is None:
+            assert_all_finite(y, input_name="y")
+            target = y.astype(np.float64)
+        else:
+            known = distilled.classes.tolist()
+            unknown = sorted(set(y.tolist()) - set(known), key=str)
             if unknown:
-                raise ValueError(
-                    f"y must hold classes of the model, {model.classes_.tolist()[:10]}, got {unknown[:10]}"
-                )
-            position = {label: i for i, label in enumerate(model.classes_.tolist())}
-            codes = np.array([position[label] for label in y.tolist()])
-    return model.distilled_.measure(X, codes, sample_weight)
+                raise ValueError(f"y must hold classes of the model, {known[:10]}, got {unknown[:10]}")
+            position = {label: i for i, label in enumerate(known)}
+            target = np.array([position[label] for label in y.tolist()])
+    return distilled.measure(X, target, sample_weight)
 
 
 def score_fidelity(model: Any, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -71,8 +71,8 @@ def score_fidelity(model: Any, X: Any, y: Any = None, sample_weight: Any = None)
     (2,)
     """
     model, X = _last_step(model, X)
-    labels = model.distilled_.teacher_explained(model._check_table(X, reset=False), explain=False)
-    score, _ = model._explained(X, explain=False)
+    labels = model.distilled_.teacher_explained(X, explain=False)
+    score, _ = model.distilled_.student_explained(X, explain=False)
     return score_r2(labels.score, score, check_weight(sample_weight, len(score)))
 
 

@@ -150,7 +150,6 @@ class TestTeachers:
         noise = np.random.default_rng(0).normal(size=300)
         model = Gbdt2NNRegressor(teacher, teacher_params=params, **quick).fit(X, y + 3 * noise)
         rounds = model.teacher_.best_iteration_ if teacher == "lightgbm" else model.teacher_.best_iteration
-        assert len(list(model.teacher_.evals_result_.values() if teacher == "lightgbm" else [1])) == 1
         trained = (
             model.teacher_.booster_.current_iteration()
             if teacher == "lightgbm"
