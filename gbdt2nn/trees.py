@@ -259,11 +259,24 @@ class TreeEnsemble:
         while going.size:
             at = node[going]
             x = rows[going // self.n_trees, self.feature[at]]
-            node[going] = np.where(self._goes_left(at, x), self.left[at], self.right[at])
+            node[going] = np.where(self.goes_left(at, x), self.left[at], self.right[at])
             going = going[self.feature[node[going]] >= 0]
         return node.reshape(n_rows, self.n_trees)
 
-    def _goes_left(self, at: NDArray[np.int64], x: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def goes_left(self, at: NDArray[np.int64], x: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Tell whether values go left at splits, one value a split.
+
+        Parameters
+        ----------
+        at : ndarray of shape (n,), int64
+            Split nodes.
+        x : ndarray of shape (n,)
+            Values of their features, as the library reads them.
+
+        Returns
+        -------
+        goes_left : ndarray of shape (n,), bool
+        """
         is_nan = np.isnan(x)
         kind = self.missing[at]
         goes_left = np.where(is_nan, 0.0, x) <= self.threshold[at]

@@ -1,5 +1,6 @@
 """The outside truth of parsing, links and attributions is the teacher's own library."""
 
+import json
 import pickle
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 lightgbm = pytest.importorskip("lightgbm")
 xgboost = pytest.importorskip("xgboost")
 
-from gbdt2nn.teachers import LIBRARIES, library_of  # noqa: E402
+from gbdt2nn.teachers import LIBRARIES, decimals, library_of, lightgbm_text, ubjson  # noqa: E402
 from gbdt2nn.teachers import lightgbm as lgb_teacher  # noqa: E402
 from gbdt2nn.teachers import xgboost as xgb_teacher  # noqa: E402
 from gbdt2nn.teachers.habits import HABITS  # noqa: E402
@@ -326,6 +327,44 @@ def test_description_agrees_with_the_trees(case):
     assert e.n_trees == case.leaf.shape[1]
 
 
+def library_rounds(case, rounds):
+    """Raw scores of the first rounds by the library's own call."""
+    booster = case.model if case.library.is_booster(case.model) else None
+    if case.library is lgb_teacher:
+        score = (booster or case.model.booster_).predict(case.x, raw_score=True, num_iteration=rounds)
+        return score.reshape(case.n, -1) / (rounds if "rf" in case.name else 1)
+    booster = booster or case.model.get_booster()
+    table = xgb_table(booster, case.x)
+    return booster.predict(table, output_margin=True, iteration_range=(0, rounds)).reshape(case.n, -1)
+
+
+def test_the_first_rounds_are_the_library_s(case):
+    booster = case.model if case.library.is_booster(case.model) else case.library._booster(case.model)
+    total = booster.current_iteration() if case.library is lgb_teacher else booster.num_boosted_rounds()
+    finite = ~np.isinf(case.x).any(axis=1)
+    for rounds in sorted({1, (total + 1) // 2, total}):
+        expected = library_rounds(case, rounds)
+        tolerance = {"rtol": 0, "atol": case.tolerance * max(1.0, np.abs(expected).max())}
+        ensemble = case.library.parse(case.model, n_iterations=rounds)
+        np.testing.assert_allclose(ensemble.raw_score(case.x), expected, **tolerance)
+        score = case.library.raw_score(case.model, case.x, n_iterations=rounds)
+        np.testing.assert_allclose(score, expected, **tolerance)
+        tolerance["atol"] *= 10
+        phi, base = case.library.native_attributions(case.model, case.x[finite][:20], n_iterations=rounds)
+        np.testing.assert_allclose(base + phi.sum(axis=2), expected[finite][:20], **tolerance)
+        assert not phi[:, :, ~ensemble.used_features()].any()
+    # Without a number, the rounds are those that predict uses.
+    same = case.library.parse(case.model, n_iterations=case.rounds)
+    np.testing.assert_array_equal(same.value, case.ensemble.value)
+    for call in (case.library.parse, lambda m, **k: case.library.raw_score(m, case.x, **k)):
+        with pytest.raises(ValueError, match=f"n_iterations must be at most the {total} rounds of the model, got"):
+            call(case.model, n_iterations=total + 1)
+        with pytest.raises(ValueError, match="n_iterations must be an integer of at least 1, got 0"):
+            call(case.model, n_iterations=0)
+        with pytest.raises(TypeError, match=r"n_iterations must be an integer of at least 1, got 1\.5"):
+            call(case.model, n_iterations=1.5)
+
+
 def test_parsed_trees_are_in_preorder(case):
     e = case.ensemble
     inner = np.flatnonzero(e.feature >= 0)
@@ -451,6 +490,173 @@ def test_labels_of_any_kind_stay_with_the_teacher():
     classes = xgb_teacher.describe(XC(**XGB).fit(PLAIN, CLASS)).classes
     assert classes is not None
     assert classes.tolist() == [0, 1, 2]
+
+
+# --- reading what the libraries write ------------------------------------------------------------------------------
+
+
+def words_of_numbers():
+    rng = np.random.default_rng(0)
+    normal = rng.normal(size=3000) * 10.0 ** rng.integers(-30, 30, 3000)
+    any_double = rng.integers(0, 2**64, 3000, dtype=np.uint64).view(np.float64)
+    ties = [2**53 + 2 * k + 1 for k in rng.integers(0, 2**52, 500).tolist()]  # half way between two doubles
+    words = [f"{v:{form}}" for form in (".17g", ".6g", "r", ".25e", "f") for v in normal.tolist() if form != "r"]
+    words += [repr(v) for v in (*normal.tolist(), *any_double.tolist())]
+    words += [str(v) for v in (*ties, *rng.integers(-(2**31), 2**31, 500).tolist(), 2**64 - 1, 2**64, 10**19)]
+    words += [f"{k}.5" for k in rng.integers(2**52, 2**53, 500).tolist()]
+    words += [
+        "36893488147419103232",
+        "184467440737095516160",
+        "18446744073709551616.0",
+        "nan",
+        "-nan",
+        "inf",
+        "-inf",
+        "1e400",
+        "1e-400",
+        "-0",
+        "0.0",
+        "-0.0e5",
+        "5e-324",
+        "1e22",
+        "1e23",
+        "+1",
+    ]
+    words += [".5", "5.", "1E5", "1e+05", "00012.5", "0." + 40 * "0" + "1234567890123456789", "9999999999999999999e-5"]
+    return words
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_decimals_are_read_to_the_last_bit(compiled, monkeypatch):
+    monkeypatch.setattr(decimals, "is_warm", lambda: compiled)
+    words = words_of_numbers()
+    expected = np.array([float(word) for word in words])
+    numbers = decimals.read_decimals("  ".join(words) + "\n", len(words))
+    np.testing.assert_array_equal(
+        numbers.view(np.int64)[~np.isnan(numbers)], expected.view(np.int64)[~np.isnan(expected)]
+    )
+    np.testing.assert_array_equal(np.isnan(numbers), np.isnan(expected))
+    assert decimals.read_decimals("", 0).shape == (0,)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_what_is_no_list_of_decimals_is_refused(compiled, monkeypatch):
+    monkeypatch.setattr(decimals, "is_warm", lambda: compiled)
+    for text in ("1 x", "1 2.3.4", "1 -", "1 1e", "1 1e+", "é 1", "1 0x2", "1 2,5"):
+        with pytest.raises(ValueError, match="could not convert"):
+            decimals.read_decimals(text, 2)
+    for text, got in (("1", "1"), ("1 2 3", "more"), ("", "0")):
+        with pytest.raises(ValueError, match=f"must have 2 numbers, got {got}"):
+            decimals.read_decimals(text, 2)
+
+
+def test_a_large_text_is_read_in_pieces(monkeypatch):
+    """The same trees, whatever the sizes of the pieces; none of them is written twice by the library."""
+    booster = lgb_many_categories().booster_
+    whole = lgb_teacher.parse(booster)
+    asked = []
+    write = lightgbm.Booster.model_to_string
+
+    def counted(self, num_iteration=None, start_iteration=0, **options):
+        asked.append((start_iteration, num_iteration))
+        return write(self, num_iteration, start_iteration, **options)
+
+    monkeypatch.setattr(lightgbm.Booster, "model_to_string", counted)
+    for size in (1, 9_000, 12_000, 10**6):
+        asked.clear()
+        monkeypatch.setattr(lgb_teacher, "_TEXT_SIZE", size)
+        ensemble = lgb_teacher.parse(booster)
+        for name, value in vars(whole).items():
+            np.testing.assert_array_equal(getattr(ensemble, name), value)
+        pieces = [entry for entry in asked if entry[0] > 0 or entry[1] > 1]
+        assert sum(rounds for _, rounds in pieces) + 1 == booster.current_iteration()
+    # What a description needs is in the first round.
+    asked.clear()
+    lgb_teacher.describe(booster)
+    lgb_teacher.check_explainable(booster)
+    assert set(asked) == {(0, 1)}
+
+
+def test_only_parsing_reads_all_trees_of_xgboost(monkeypatch):
+    booster = xgb_booster(rounds=50)()
+    sizes = []
+    write = xgboost.Booster.save_raw
+
+    def measured(self, *args, **kwargs):
+        stored = write(self, *args, **kwargs)
+        sizes.append(len(stored))
+        return stored
+
+    monkeypatch.setattr(xgboost.Booster, "save_raw", measured)
+    xgb_teacher.check_explainable(booster)
+    xgb_teacher.describe(booster)
+    xgb_teacher.parse(booster)
+    assert max(sizes[:-1]) < sizes[-1] / 10
+
+
+@pytest.mark.parametrize("name", ["xgb-regression", "xgb-dart", "xgb-categories", "xgb-parallel-multiclass"])
+def test_binary_json_says_what_the_json_says(name):
+    booster = CASES[name]().get_booster()
+
+    def compare(decoded, expected):
+        if isinstance(expected, dict):
+            assert decoded.keys() == expected.keys()
+            for key in expected:
+                compare(decoded[key], expected[key])
+        elif isinstance(expected, list):
+            assert len(decoded) == len(expected)
+            if isinstance(decoded, np.ndarray):
+                np.testing.assert_array_equal(decoded, np.array(expected).astype(decoded.dtype))
+            else:
+                for one, other in zip(decoded, expected, strict=True):
+                    compare(one, other)
+        else:
+            assert decoded == expected or np.float32(decoded) == np.float32(expected)
+
+    stored = bytes(booster.save_raw("ubj"))
+    compare(ubjson.decode(stored), json.loads(booster.save_raw("json")))
+    assert ubjson.decode(stored, "learner", "gradient_booster", "name") in ("gbtree", "dart")
+
+
+def test_binary_json_of_every_type():
+    data = b"{U\x01a[TFZi\xffU\xffI\xff\xfel\xff\xff\xff\xfdL" + (5).to_bytes(8, "big") + b"]U\x01b"
+    data += b"[$d#U\x01\x3f\x80\x00\x00U\x01c[#U\x02SU\x02\xc3\xa4D\x3f\xf8" + 6 * b"\x00" + b"U\x00{}}"
+    decoded = ubjson.decode(data)
+    assert decoded.pop("b").tolist() == [1.0]
+    assert decoded == {"a": [True, False, None, -1, 255, -2, -3, 5], "c": ["ä", 1.5], "": {}}
+
+
+BROKEN = [b"", b"{", b"[$", b"[$U#L", b"[$U#U\x05\x01", b"[$UU\x05", b"x", b"S", b"SU\x05ab", b"SU\x01\xff", b"Si\xffa"]
+
+
+@pytest.mark.parametrize("data", BROKEN, ids=repr)
+def test_what_is_no_binary_json_is_refused(data):
+    with pytest.raises(ValueError, match="data must be Universal Binary JSON"):
+        ubjson.decode(data)
+
+
+def test_binary_json_is_one_value():
+    with pytest.raises(ValueError, match="got 1 bytes after it"):
+        ubjson.decode(b"{}}")
+    with pytest.raises(ValueError, match="with the members a, b"):
+        ubjson.decode(b"{U\x01a{}}", "a", "b")
+
+
+def test_a_long_text_is_worth_compiling(monkeypatch):
+    """What is read in plain Python and compiled is the same; which of them it is depends on how much there is."""
+    booster = lgb_many_categories().booster_
+    whole = lgb_teacher.parse(booster)
+    monkeypatch.setattr(decimals, "is_warm", lambda: False)
+    long = []
+    read = decimals.read_decimals
+    monkeypatch.setattr(lightgbm_text, "read_decimals", lambda *a, is_long=False: (long.append(is_long), read(*a))[1])
+    for size, is_long in ((10**6, False), (10, True)):
+        long.clear()
+        monkeypatch.setattr(lightgbm_text, "_LONG", size)
+        ensemble = lgb_teacher.parse(booster)
+        assert long[0] is is_long
+        for name, value in vars(whole).items():
+            np.testing.assert_array_equal(getattr(ensemble, name), value)
 
 
 # --- building and fitting -----------------------------------------------------------------------------------------

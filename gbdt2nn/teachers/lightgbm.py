@@ -1,21 +1,18 @@
-"""LightGBM teachers: read the text of the model, call the library's own predictions.
-
-The text (``model_to_string``) holds thresholds and leaf values with all their digits, and the values of inner nodes
-with six (as does ``dump_model``). Six digits would not do where the starting score, which LightGBM adds to the trees of
-the first round, is far from zero. Without regularisation an inner value is the mean of the leaves below, weighted by
-second derivatives; so the digits that are not written are filled from that mean.
-"""
+"""LightGBM teachers: read the text of the model, call the library's own predictions."""
 
 import inspect
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gbdt2nn.teachers.description import TeacherDescription
+from gbdt2nn.teachers.lightgbm_text import LINEAR, Block, check_not_linear, columns_of_categories, cut, read_trees
 from gbdt2nn.teachers.links import Link
-from gbdt2nn.trees import MISSING_NAN, MISSING_NONE, MISSING_ZERO, ZERO_THRESHOLD, TreeEnsemble, mean_of_leaves
+from gbdt2nn.teachers.rounds import check_iterations
+from gbdt2nn.trees import TreeEnsemble
 
 NAME = "lightgbm"
 
@@ -66,6 +63,9 @@ _ALIASES = {
     "linear_tree": ("linear_trees",),
     "early_stopping_round": ("early_stopping_rounds", "early_stopping", "n_iter_no_change"),
 }
+
+# Characters of a piece of the model's text.
+_TEXT_SIZE = 900_000
 
 
 def owns(model: Any) -> bool:
@@ -233,7 +233,7 @@ def check_explainable(model: Any) -> None:
     if not is_booster(model):
         params = model.get_params()
         if _parameter(params, "linear_tree"):
-            raise ValueError(_LINEAR)
+            raise ValueError(LINEAR)
         objective = _parameter(params, "objective")
         if callable(objective):
             raise ValueError(_CUSTOM.format("a function"))
@@ -246,10 +246,9 @@ def check_explainable(model: Any) -> None:
                     "groups first and pass it as FrozenEstimator(ranker)."
                 )
             return
-    header, first = _split(_booster(model).model_to_string(num_iteration=1))
+    header, first = cut(_first_round(_booster(model)))
     _objective(header, model)
-    if any(block.get("is_linear", "0") == "1" for block in first):
-        raise ValueError(_LINEAR)
+    check_not_linear(first)
 
 
 def describe(model: Any) -> TeacherDescription:
@@ -265,11 +264,11 @@ def describe(model: Any) -> TeacherDescription:
     description : TeacherDescription
     """
     booster = _booster(model)
-    text = booster.model_to_string(num_iteration=1)
-    header, _ = _split(text)
+    text = _first_round(booster)
+    header, _ = cut(text)
     objective, link = _objective(header, model)
     n_outputs = booster.num_model_per_iteration()
-    names = booster.feature_name()
+    names, lists = booster.feature_name(), booster.pandas_categorical
     is_classifier = hasattr(model, "classes_")
     if objective in _RANKING:
         task = "ranking"
@@ -286,12 +285,12 @@ def describe(model: Any) -> TeacherDescription:
         n_features=booster.num_feature(),
         feature_names=None if names == [f"Column_{j}" for j in range(len(names))] else tuple(names),
         classes=np.asarray(model.classes_) if is_classifier else None,
-        categories=_categories(booster, header, text),
+        categories=columns_of_categories(header, text, lists) if lists else None,
         n_iterations=_n_iterations(booster),
     )
 
 
-def parse(model: Any) -> TreeEnsemble:
+def parse(model: Any, n_iterations: int | None = None) -> TreeEnsemble:
     """Read the trees that ``predict`` uses.
 
     The average of a random forest is folded into its leaf values, so that the link of the raw score is what the forest
@@ -301,6 +300,8 @@ def parse(model: Any) -> TreeEnsemble:
     ----------
     model : LGBMModel or Booster
         Fitted.
+    n_iterations : int, optional
+        The first so many boosting rounds instead.
 
     Returns
     -------
@@ -308,83 +309,18 @@ def parse(model: Any) -> TreeEnsemble:
     """
     check_explainable(model)
     booster = _booster(model)
-    n_iterations = _n_iterations(booster)
-    header, blocks = _split(booster.model_to_string(num_iteration=n_iterations))
-    n_outputs = int(header["num_tree_per_iteration"])
-    averaged = "average_output" in header
-    if any(block.get("is_linear", "0") == "1" for block in blocks):
-        raise ValueError(_LINEAR)
-
-    n_leaves = np.array([int(block["num_leaves"]) for block in blocks], dtype=np.int64)
-    n_splits = n_leaves - 1
-    # Given order: tree after tree, its splits, then its leaves, each by the library's own number.
-    offset = np.concatenate([[0], np.cumsum(n_splits + n_leaves)]).astype(np.int64)
-    n_nodes = int(offset[-1])
-    split_tree, split_number = _within(n_splits)
-    leaf_tree, leaf_number = _within(n_leaves)
-    splits = offset[split_tree] + split_number
-    leaves = offset[leaf_tree] + n_splits[leaf_tree] + leaf_number
-
-    def at_splits(key: str, dtype: Any) -> NDArray[Any]:
-        return _numbers([block[key] for block in blocks], dtype, len(splits), key)
-
-    def at_leaves(key: str) -> NDArray[np.float64]:
-        # A tree of one leaf may leave its line empty.
-        return _numbers([block.get(key) or "0" for block in blocks], np.float64, len(leaves), key)
-
-    def child(key: str) -> NDArray[np.int64]:
-        number = at_splits(key, np.int64)
-        to_leaf = offset[split_tree] + n_splits[split_tree] + ~number  # a leaf is written as ~number
-        return _at(n_nodes, splits, np.where(number < 0, to_leaf, offset[split_tree] + number), -1)
-
-    decision = at_splits("decision_type", np.int64)
-    is_categorical = (decision & 1).astype(bool)
-    # Categorical splits send missing values with everything they do not name.
-    missing = np.where(is_categorical, MISSING_NONE, (decision >> 2) & 3)
-    assert set(np.unique(missing)) <= {MISSING_NONE, MISSING_ZERO, MISSING_NAN}, "unknown missing type"
-    written = at_splits("threshold", np.float64)
-    threshold = _as_read(written, missing)
-
-    left, right = child("left_child"), child("right_child")
-    value = np.zeros(n_nodes)
-    value[leaves] = _numbers([block["leaf_value"] for block in blocks], np.float64, len(leaves), "leaf_value")
-    weight = np.zeros(n_nodes)
-    weight[leaves] = at_leaves("leaf_weight")
-    mean = mean_of_leaves(value, weight, left, right, offset[:-1])[splits]
-    value[splits] = _nearest_written(at_splits("internal_value", np.float64), mean)
-    if averaged:
-        value /= max(1, n_iterations)
-    cover = _at(n_nodes, splits, at_splits("internal_count", np.float64), 0.0)
-    cover[leaves] = at_leaves("leaf_count")
-    library_index = _at(n_nodes, splits, split_number, 0)
-    library_index[leaves] = leaf_number
-    set_of_split = np.where(is_categorical, written, 0).astype(np.int64)
-    start, named = _category_sets(blocks, n_nodes, splits, split_tree, is_categorical, set_of_split)
-    return TreeEnsemble.from_nodes(
+    n_iterations = _n_iterations(booster, n_iterations)
+    return read_trees(
+        _texts(booster, n_iterations),
         n_features=booster.num_feature(),
-        n_outputs=n_outputs,
-        base_score=0.0,
-        roots=offset[:-1],
-        tree_output=(np.arange(len(blocks)) % n_outputs).astype(np.int32),
-        feature=_at(n_nodes, splits, at_splits("split_feature", np.int32), -1),
-        threshold=_at(n_nodes, splits, threshold, 0.0),
-        left=left,
-        right=right,
-        missing=_at(n_nodes, splits, missing.astype(np.uint8), MISSING_NONE),
-        default_left=_at(n_nodes, splits, ((decision & 2) > 0) & ~is_categorical, False),
-        value=value,
-        cover=cover,
-        gain=_at(n_nodes, splits, at_splits("split_gain", np.float64), 0.0),
-        is_categorical=_at(n_nodes, splits, is_categorical, False),
-        category_start=start,
-        category_values=named,
-        categories_go_left=True,
-        float32_input=False,
-        library_index=library_index,
+        n_outputs=booster.num_model_per_iteration(),
+        n_averaged=n_iterations if _is_averaged(booster) else 1,
     )
 
 
-def raw_score(model: Any, x: ArrayLike, *, n_jobs: int | None = None) -> NDArray[np.float64]:
+def raw_score(
+    model: Any, x: ArrayLike, *, n_jobs: int | None = None, n_iterations: int | None = None
+) -> NDArray[np.float64]:
     """Compute the library's own raw score.
 
     A random forest's raw score is the average over its rounds (LightGBM's own ``raw_score=True`` gives the sum, of
@@ -397,6 +333,8 @@ def raw_score(model: Any, x: ArrayLike, *, n_jobs: int | None = None) -> NDArray
     x : array-like of shape (n_samples, n_features)
         Numbers and category codes, NaN where missing.
     n_jobs : int, optional
+    n_iterations : int, optional
+        The first so many boosting rounds, instead of those that ``predict`` uses.
 
     Returns
     -------
@@ -407,13 +345,13 @@ def raw_score(model: Any, x: ArrayLike, *, n_jobs: int | None = None) -> NDArray
     n_outputs = booster.num_model_per_iteration()
     if not len(rows):
         return np.zeros((0, n_outputs))
-    n_iterations = _n_iterations(booster)
+    n_iterations = _n_iterations(booster, n_iterations)
     score = booster.predict(rows, raw_score=True, num_iteration=n_iterations, **_threads(n_jobs))
     return np.asarray(score, dtype=np.float64).reshape(len(rows), n_outputs) / _divisor(booster, n_iterations)
 
 
 def native_attributions(
-    model: Any, x: ArrayLike, *, n_jobs: int | None = None
+    model: Any, x: ArrayLike, *, n_jobs: int | None = None, n_iterations: int | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Compute the library's own exact attributions (path-dependent TreeSHAP of the raw score).
 
@@ -424,6 +362,8 @@ def native_attributions(
     x : array-like of shape (n_samples, n_features)
         Numbers and category codes, NaN where missing.
     n_jobs : int, optional
+    n_iterations : int, optional
+        The first so many boosting rounds, instead of those that ``predict`` uses.
 
     Returns
     -------
@@ -434,7 +374,7 @@ def native_attributions(
     booster = _booster(model)
     n_features, n_outputs = booster.num_feature(), booster.num_model_per_iteration()
     rows = _check_rows(x, n_features)
-    n_iterations = _n_iterations(booster)
+    n_iterations = _n_iterations(booster, n_iterations)
     asked = rows if len(rows) else np.zeros((1, n_features))  # the base value comes with a row
     answer = booster.predict(asked, pred_contrib=True, num_iteration=n_iterations, **_threads(n_jobs))
     answer = np.asarray(answer, dtype=np.float64).reshape(len(asked), n_outputs, n_features + 1)
@@ -442,10 +382,6 @@ def native_attributions(
     return np.ascontiguousarray(answer[: len(rows), :, :-1]), answer[0, :, -1].copy()
 
 
-_LINEAR = (
-    "linear_tree must be False for a teacher that is explained, got True: its leaves are linear models, which have no "
-    "tree attributions; fit it with linear_tree=False."
-)
 _CUSTOM = (
     "objective must be one of LightGBM's own for a teacher, got {}: the link from raw score to prediction is unknown; "
     "fit the teacher with a built-in objective."
@@ -484,14 +420,39 @@ def _booster(model: Any) -> Any:
     return model if is_booster(model) else model.booster_
 
 
-def _n_iterations(booster: Any) -> int:
+def _n_iterations(booster: Any, asked: int | None = None) -> int:
+    total = int(booster.current_iteration())
+    if asked is not None:
+        return check_iterations(asked, total)
     # What Booster.predict uses by default; the estimators call it.
-    return int(booster.best_iteration if booster.best_iteration > 0 else booster.current_iteration())
+    return int(booster.best_iteration if booster.best_iteration > 0 else total)
+
+
+def _is_averaged(booster: Any) -> bool:
+    return "average_output" in cut(_first_round(booster))[0]
 
 
 def _divisor(booster: Any, n_iterations: int) -> float:
-    header, _ = _split(booster.model_to_string(num_iteration=1))
-    return float(max(1, n_iterations)) if "average_output" in header else 1.0
+    return float(max(1, n_iterations)) if _is_averaged(booster) else 1.0
+
+
+def _first_round(booster: Any) -> str:
+    return str(booster.model_to_string(num_iteration=1))
+
+
+def _texts(booster: Any, n_iterations: int) -> Iterator[str]:
+    """Write the model in pieces: the library writes a text of more than a megabyte twice (lightgbm 4.7)."""
+    done, n_rounds = 0, 1
+    while True:
+        text = str(booster.model_to_string(num_iteration=min(n_rounds, n_iterations - done), start_iteration=done))
+        yield text
+        done += n_rounds
+        if done >= n_iterations:
+            return
+        beside = len(text) - text.find("\nend of trees") + text.find("\nTree=")  # in every piece
+        per_round = (len(text) - beside) / n_rounds
+        room = _TEXT_SIZE - beside
+        n_rounds = max(1, int(room / per_round)) if room > _TEXT_SIZE / 2 else n_iterations
 
 
 def _threads(n_jobs: int | None) -> dict[str, int]:
@@ -505,18 +466,7 @@ def _check_rows(x: ArrayLike, n_features: int) -> NDArray[np.float64]:
     return rows
 
 
-def _split(text: str) -> tuple[dict[str, str], list[dict[str, str]]]:
-    """Cut the text of a model into its header and one mapping per tree."""
-    trees = text.split("\nend of trees", 1)[0].split("\nTree=")
-    return _lines(trees[0]), [_lines(tree) for tree in trees[1:]]
-
-
-def _lines(text: str) -> dict[str, str]:
-    pairs = (line.partition("=") for line in text.split("\n"))
-    return {key: value for key, _, value in pairs}
-
-
-def _objective(header: dict[str, str], model: Any) -> tuple[str, Link]:
+def _objective(header: Block, model: Any) -> tuple[str, Link]:
     words = header.get("objective", "").split()
     if not words:
         raise ValueError(_CUSTOM.format("a custom one"))
@@ -536,127 +486,3 @@ def _objective(header: dict[str, str], model: Any) -> tuple[str, Link]:
     if name in _EXPONENTIAL:
         return name, Link("exponential")
     return name, Link("signed_square" if "sqrt" in words[1:] else "identity")
-
-
-def _categories(booster: Any, header: dict[str, str], text: str) -> tuple[NDArray[Any] | None, ...] | None:
-    """Find the column of each list of categories that the library keeps.
-
-    The lists stand in the order of the frame's category columns, but the model does not name those columns. Unordered
-    ones are categorical features of the model, as are columns of whole numbers that the caller declared; ordered ones
-    are numeric features with codes as values.
-    """
-    lists = booster.pandas_categorical
-    if not lists:
-        return None
-    infos = header["feature_infos"].split(" ")
-    line = next((line for line in text.split("\n") if line.startswith("[categorical_feature: ")), "")
-    written = line.removeprefix("[categorical_feature: ").removesuffix("]")
-    declared = {int(j) for j in written.split(",") if j.strip().isdigit()}
-    declared |= {j for j, info in enumerate(infos) if not info.startswith("[") and info != "none"}
-    columns = [j for j in range(len(infos)) if j in declared or len(lists) > len(declared)]
-    # Walk the columns from the last to the first: ways[i] are the (at most two) ways to place lists i, i + 1, ...
-    ways: list[list[tuple[int, ...]]] = [[] for _ in lists] + [[()]]
-    for j in reversed(columns):
-        for i in range(len(ways)):
-            taken = ways[i + 1] if i < len(lists) and _may_be_codes(infos[j], len(lists[i])) else []
-            # Where there are more lists than categorical features, each of these has a list.
-            passed = ways[i] if j not in declared or len(lists) < len(declared) else []
-            ways[i] = ([(j, *way) for way in taken] + passed)[:2]
-    if len(ways[0]) != 1:
-        raise ValueError(
-            f"teacher must tell which of its columns are categories, got a LightGBM model with {len(lists)} lists of "
-            f"categories and {len(declared)} categorical features, which do not fit in exactly one way; fit it on a "
-            "frame whose category columns are all unordered, and leave categorical_feature at 'auto'."
-        )
-    result: list[NDArray[Any] | None] = [None] * len(infos)
-    for names, j in zip(lists, ways[0][0], strict=True):
-        kinds = {type(name) for name in names}
-        is_number = kinds <= {bool} or kinds <= {int, float}
-        result[j] = np.asarray(names) if is_number else np.array(names, dtype=object)
-    return tuple(result)
-
-
-def _may_be_codes(info: str, n_categories: int) -> bool:
-    """Tell whether a column with this range or these values may hold the codes of so many categories."""
-    if info == "none":
-        return True
-    values = [float(word) for word in info.strip("[]").split(":")]
-    is_category = not info.startswith("[")  # its values include -1 for missing and rare ones
-    return all(value.is_integer() and (is_category or value >= 0) and value < n_categories for value in values)
-
-
-def _as_read(threshold: NDArray[np.float64], missing: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Say a threshold in terms of the number as it stands.
-
-    LightGBM reads every value within ZERO_THRESHOLD of zero as 0.0. The comparison of 0.0 with a threshold in that band
-    is the comparison of the value itself with the band's upper end, or with the number below its lower end. Where the
-    band is missing, both say the same, and one of them is enough.
-    """
-    below = float(np.nextafter(-ZERO_THRESHOLD, -np.inf))
-    in_band = np.abs(threshold) <= ZERO_THRESHOLD
-    return np.where(in_band, np.where((threshold >= 0.0) & (missing != MISSING_ZERO), ZERO_THRESHOLD, below), threshold)
-
-
-def _nearest_written(written: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Find the value nearest to the mean of the leaves that LightGBM would write as this number of six digits."""
-    with np.errstate(divide="ignore"):
-        half = np.where(written == 0.0, 0.0, 0.5 * 10.0 ** (np.floor(np.log10(np.abs(written))) - 5.0))
-    return np.clip(mean, written - half, written + half)
-
-
-def _within(length: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give the row and the place in it of each entry of a ragged array."""
-    row = np.repeat(np.arange(len(length)), length)
-    start = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
-    return row, np.arange(start[-1]) - start[row]
-
-
-def _numbers(texts: list[str], dtype: Any, expected: int, key: str) -> NDArray[Any]:
-    words = " ".join(texts).split()
-    numbers = np.fromiter(map(int if np.issubdtype(dtype, np.integer) else float, words), dtype=dtype, count=len(words))
-    assert len(numbers) == expected, f"the model's text has {len(numbers)} numbers of {key}, expected {expected}"
-    return numbers
-
-
-def _at(n_nodes: int, places: NDArray[np.int64], values: NDArray[Any], fill: Any) -> NDArray[Any]:
-    whole: NDArray[Any] = np.full(n_nodes, fill, dtype=values.dtype)
-    whole[places] = values
-    return whole
-
-
-def _category_sets(
-    blocks: list[dict[str, str]],
-    n_nodes: int,
-    splits: NDArray[np.int64],
-    split_tree: NDArray[np.int64],
-    is_categorical: NDArray[np.bool_],
-    set_of_split: NDArray[np.int64],
-) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Decode the bit sets of categorical splits, in the order of nodes."""
-    start = np.zeros(n_nodes + 1, dtype=np.int64)
-    if not is_categorical.any():
-        return start, np.zeros(0, dtype=np.int32)
-    n_sets = np.array([int(block.get("num_cat", "0")) for block in blocks], dtype=np.int64)
-    with_sets = [block for block, n in zip(blocks, n_sets, strict=True) if n]
-    bounds = _numbers(
-        [block["cat_boundaries"] for block in with_sets], np.int64, int((n_sets + (n_sets > 0)).sum()), "cat_boundaries"
-    )
-    n_words = np.diff(bounds)
-    n_words = n_words[np.delete(np.arange(len(n_words)), np.cumsum(n_sets[n_sets > 0] + 1)[:-1] - 1)]  # one per set
-    words = np.fromiter(map(int, " ".join(block["cat_threshold"] for block in with_sets).split()), dtype=np.uint32)
-    assert n_words.sum() == len(words), "the bit sets of the model's text do not add up"
-    bits = np.unpackbits(words.astype("<u4").view(np.uint8), bitorder="little").reshape(-1, 32)
-    word, bit = np.nonzero(bits)
-    set_of_word, place = _within(n_words)
-    named = (32 * place[word] + bit).astype(np.int32)  # set after set, ascending
-    set_start = np.concatenate([[0], np.cumsum(np.bincount(set_of_word[word], minlength=len(n_words)))]).astype(
-        np.int64
-    )
-    first_set = np.concatenate([[0], np.cumsum(n_sets)])
-    nodes = splits[is_categorical]
-    sets = (first_set[split_tree] + set_of_split)[is_categorical]
-    length = np.zeros(n_nodes, dtype=np.int64)
-    length[nodes] = np.diff(set_start)[sets]
-    start[1:] = np.cumsum(length)
-    entries = [named[set_start[s] : set_start[s + 1]] for s in sets]  # nodes ascend with the splits
-    return start, np.concatenate(entries).astype(np.int32)

@@ -1,14 +1,10 @@
-"""XGBoost teachers: read the JSON of the model, call the library's own predictions.
+"""XGBoost teachers: read the stored form of the model, call the library's own predictions.
 
-XGBoost reads its input and adds its leaves in single precision. Its inner nodes keep the weight before the learning
-rate, which is on another scale than the leaves; as the library does for its own approximate attributions, the value of
-an inner node is the mean of its leaves, weighted by their sums of second derivatives.
+XGBoost reads its input and adds its leaves in single precision.
 """
 
 import json
-from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -16,7 +12,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from gbdt2nn.teachers.description import TeacherDescription
 from gbdt2nn.teachers.links import Link
-from gbdt2nn.trees import MISSING_NAN, TreeEnsemble, mean_of_leaves
+from gbdt2nn.teachers.rounds import check_iterations
+from gbdt2nn.teachers.xgboost_model import (
+    Learner,
+    as_categories,
+    columns_cut_short,
+    count_outputs,
+    has_vector_leaves,
+    read_base_score,
+    read_category_lists,
+    read_learner,
+    read_trees,
+)
+from gbdt2nn.trees import TreeEnsemble
 
 NAME = "xgboost"
 
@@ -218,8 +226,8 @@ def check_explainable(model: Any) -> None:
                     "groups first and pass it as FrozenEstimator(ranker)."
                 )
             return
-    learner = _learner(model)
-    for j in _cut_short(learner):
+    _first_round(model)
+    for j in columns_cut_short(_category_lists(model)):
         names = _booster(model).feature_names
         raise ValueError(
             "categories of a fitted XGBoost teacher must have ASCII names, got others in column "
@@ -240,10 +248,10 @@ def describe(model: Any) -> TeacherDescription:
     -------
     description : TeacherDescription
     """
-    learner = _learner(model)
+    learner = _first_round(model)
     booster = _booster(model)
     objective = learner["objective"]["name"]
-    n_outputs = _n_outputs(learner)
+    n_outputs = count_outputs(learner)
     names = booster.feature_names
     is_classifier = _descends(model, "XGBClassifier")
     if objective.startswith("rank:"):
@@ -261,77 +269,36 @@ def describe(model: Any) -> TeacherDescription:
         n_features=booster.num_features(),
         feature_names=None if names is None else tuple(names),
         classes=np.asarray(model.classes_) if is_classifier else None,
-        categories=_categories(learner, booster.num_features()),
+        categories=as_categories(_category_lists(model), booster.num_features()),
         n_iterations=_n_iterations(model),
         missing=float(np.nan) if is_booster(model) or model.missing is None else float(model.missing),
     )
 
 
-def parse(model: Any) -> TreeEnsemble:
+def parse(model: Any, n_iterations: int | None = None) -> TreeEnsemble:
     """Read the trees that ``predict`` uses.
 
     Parameters
     ----------
     model : XGBModel or Booster
         Fitted.
+    n_iterations : int, optional
+        The first so many boosting rounds instead.
 
     Returns
     -------
     ensemble : TreeEnsemble
     """
-    learner = _learner(model)
-    booster = learner["gradient_booster"]
-    n_outputs = _n_outputs(learner)
-    forest = _forest(booster)
-    indptr = forest["iteration_indptr"]
-    n_trees = indptr[min(_n_iterations(model), len(indptr) - 1)]
-    trees = forest["trees"][:n_trees]
-    dropout = booster.get("weight_drop", [1.0] * n_trees)[:n_trees]
-
-    length = np.array([len(tree["left_children"]) for tree in trees], dtype=np.int64)
-    offset = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
-    n_nodes = int(offset[-1])
-    owner = np.repeat(np.arange(n_trees), length)
-
-    def column(key: str, dtype: Any) -> NDArray[Any]:
-        return _flat((tree[key] for tree in trees), dtype, n_nodes)
-
-    left, right = column("left_children", np.int64), column("right_children", np.int64)
-    left, right = (np.where(child < 0, -1, child + offset[owner]) for child in (left, right))
-    is_leaf = left < 0
-    condition = column("split_conditions", np.float32)  # the leaf's value at leaves
-    is_categorical = (column("split_type", np.uint8) == 1) & ~is_leaf
-    cover = column("sum_hessian", np.float64)
-    weight = np.asarray(dropout, dtype=np.float64)[owner]
-    leaf_value = np.where(is_leaf, condition.astype(np.float64) * weight, 0.0)
-    value = mean_of_leaves(leaf_value, cover, left, right, offset[:-1])
-    start, named = _category_sets(trees, offset)
-    return TreeEnsemble.from_nodes(
-        n_features=int(learner["learner_model_param"]["num_feature"]),
-        n_outputs=n_outputs,
-        base_score=_base_score(learner, n_outputs),
-        roots=offset[:-1],
-        tree_output=np.asarray(forest["tree_info"][:n_trees], dtype=np.int32),
-        feature=column("split_indices", np.int32),
-        # x < t in single precision is x <= the single-precision number below t.
-        threshold=np.nextafter(condition, np.float32(-np.inf)).astype(np.float64),
-        left=left,
-        right=right,
-        missing=np.full(n_nodes, MISSING_NAN, dtype=np.uint8),
-        default_left=column("default_left", np.uint8).astype(bool),
-        value=value,
-        cover=cover,
-        gain=column("loss_changes", np.float64),
-        is_categorical=is_categorical,
-        category_start=start,
-        category_values=named,
-        categories_go_left=False,
-        float32_input=True,
-        library_index=np.arange(n_nodes) - offset[owner],
-    )
+    n_iterations = _n_iterations(model, n_iterations)
+    _check_booster(model)
+    learner = read_learner(_booster(model).save_raw("ubj"))
+    _check_learner(learner, model)
+    return read_trees(learner, n_iterations, _base_score(learner))
 
 
-def raw_score(model: Any, x: ArrayLike, *, n_jobs: int | None = None) -> NDArray[np.float64]:
+def raw_score(
+    model: Any, x: ArrayLike, *, n_jobs: int | None = None, n_iterations: int | None = None
+) -> NDArray[np.float64]:
     """Compute the library's own raw score (margin), which has single precision.
 
     Parameters
@@ -341,6 +308,8 @@ def raw_score(model: Any, x: ArrayLike, *, n_jobs: int | None = None) -> NDArray
     x : array-like of shape (n_samples, n_features)
         Numbers and category codes; only NaN is missing, whatever the estimator's own ``missing``.
     n_jobs : int, optional
+    n_iterations : int, optional
+        The first so many boosting rounds, instead of those that ``predict`` uses.
 
     Returns
     -------
@@ -348,13 +317,13 @@ def raw_score(model: Any, x: ArrayLike, *, n_jobs: int | None = None) -> NDArray
     """
     booster = _booster(model)
     rows = _check_rows(x, booster.num_features())
-    n_outputs = _n_outputs_of(booster)
+    n_outputs, n_iterations = count_outputs(_configuration(booster)), _n_iterations(model, n_iterations)
     if not len(rows):
         return np.zeros((0, n_outputs))
     with _threads(n_jobs):
         score = booster.inplace_predict(
             rows,
-            iteration_range=(0, _n_iterations(model)),
+            iteration_range=(0, n_iterations),
             predict_type="margin",
             missing=np.nan,
             validate_features=False,
@@ -363,7 +332,7 @@ def raw_score(model: Any, x: ArrayLike, *, n_jobs: int | None = None) -> NDArray
 
 
 def native_attributions(
-    model: Any, x: ArrayLike, *, n_jobs: int | None = None
+    model: Any, x: ArrayLike, *, n_jobs: int | None = None, n_iterations: int | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Compute the library's own exact attributions (path-dependent TreeSHAP of the raw score) in single precision.
 
@@ -374,6 +343,8 @@ def native_attributions(
     x : array-like of shape (n_samples, n_features)
         Numbers and category codes; only NaN is missing.
     n_jobs : int, optional
+    n_iterations : int, optional
+        The first so many boosting rounds, instead of those that ``predict`` uses.
 
     Returns
     -------
@@ -386,6 +357,7 @@ def native_attributions(
     booster = _booster(model)
     n_features = booster.num_features()
     rows = _check_rows(x, n_features)
+    n_iterations = _n_iterations(model, n_iterations)
     asked = rows if len(rows) else np.zeros((1, n_features))  # the base value comes with a row
     with _threads(n_jobs):
         table = xgboost.DMatrix(
@@ -396,7 +368,7 @@ def native_attributions(
             nthread=None if n_jobs is None else max(0, n_jobs),
         )
         answer = booster.predict(
-            table, pred_contribs=True, strict_shape=True, iteration_range=(0, _n_iterations(model))
+            table, pred_contribs=True, strict_shape=True, iteration_range=(0, n_iterations)
         ).astype(np.float64)  # (n_samples, n_outputs, n_features + 1)
     return np.ascontiguousarray(answer[: len(rows), :, :-1]), answer[0, :, -1].copy()
 
@@ -439,33 +411,44 @@ def _booster(model: Any) -> Any:
     return model if is_booster(model) else model.get_booster()
 
 
-def _learner(model: Any) -> dict[str, Any]:
-    """Read the model's JSON, and refuse what cannot be explained."""
-    learner = json.loads(_booster(model).save_raw("json"))["learner"]
-    booster = learner["gradient_booster"]
-    if booster["name"] == "gblinear":
-        raise ValueError(_LINEAR)
-    if any(int(tree["tree_param"]["size_leaf_vector"]) > 1 for tree in _forest(booster)["trees"]):
-        raise ValueError(_VECTOR)
-    _check_objective(learner["objective"]["name"], model)
+def _configuration(booster: Any) -> dict[str, Any]:
+    """What the library says of a model without its trees."""
+    learner: dict[str, Any] = json.loads(booster.save_config())["learner"]
     return learner
 
 
-def _forest(booster: dict[str, Any]) -> dict[str, Any]:
-    return booster["gbtree"]["model"] if booster["name"] == "dart" else booster["model"]
+def _check_booster(model: Any) -> None:
+    if _configuration(_booster(model))["gradient_booster"]["name"] == "gblinear":
+        raise ValueError(_LINEAR)
 
 
-def _n_outputs(learner: dict[str, Any]) -> int:
-    sizes = learner["learner_model_param"]
-    return max(1, int(sizes["num_class"]), int(sizes["num_target"]))
+def _check_learner(learner: Learner, model: Any) -> None:
+    if has_vector_leaves(learner):
+        raise ValueError(_VECTOR)
+    _check_objective(learner["objective"]["name"], model)
 
 
-def _n_outputs_of(booster: Any) -> int:
-    return _n_outputs({"learner_model_param": json.loads(booster.save_config())["learner"]["learner_model_param"]})
+def _first_round(model: Any) -> Learner:
+    """Read a model with the trees of one round, and refuse what cannot be explained."""
+    _check_booster(model)
+    booster = _booster(model)
+    learner = read_learner((booster[:1] if booster.num_boosted_rounds() else booster).save_raw("ubj"))
+    _check_learner(learner, model)
+    return learner
 
 
-def _n_iterations(model: Any) -> int:
+def _category_lists(model: Any) -> list[dict[str, Any]]:
+    booster = _booster(model)
+    if "c" not in (booster.feature_types or ()):
+        return []
+    is_dart = _configuration(booster)["gradient_booster"]["name"] == "dart"
+    return read_category_lists(booster.save_raw("ubj"), is_dart=is_dart)
+
+
+def _n_iterations(model: Any, asked: int | None = None) -> int:
     total = int(_booster(model).num_boosted_rounds())
+    if asked is not None:
+        return check_iterations(asked, total)
     if is_booster(model):
         return total
     try:
@@ -474,37 +457,15 @@ def _n_iterations(model: Any) -> int:
         return total
 
 
-def _base_score(learner: dict[str, Any], n_outputs: int) -> NDArray[np.float64]:
+def _base_score(learner: Learner) -> NDArray[np.float64]:
     """Bring the stored base score, which is a response, to the scale of raw scores."""
-    text = learner["learner_model_param"]["base_score"].strip("[]")
-    stored = np.array([float(word) for word in text.split(",")]).astype(np.float32).astype(np.float64)
+    stored = read_base_score(learner)
     link = _LINKS[learner["objective"]["name"]]
     if link == "logistic":
         stored = np.log(stored) - np.log1p(-stored)
     elif link == "exponential":
         stored = np.log(stored)
-    return np.broadcast_to(stored, (n_outputs,))
-
-
-def _categories(learner: dict[str, Any], n_features: int) -> tuple[NDArray[Any] | None, ...] | None:
-    lists = _forest(learner["gradient_booster"]).get("cats", {}).get("enc", [])
-    cut_short = _cut_short(learner)
-    result: list[NDArray[Any] | None] = [None] * n_features
-    for j, stored in enumerate(lists):
-        if "offsets" not in stored:
-            result[j] = np.asarray(stored["values"]) if stored["values"] else None
-        elif len(stored["offsets"]) > 1 and j not in cut_short:
-            text = bytes(stored["values"]).decode("ascii")
-            result[j] = np.array([text[a:b] for a, b in pairwise(stored["offsets"])], dtype=object)
-    return None if all(names is None for names in result) else tuple(result)
-
-
-def _cut_short(learner: dict[str, Any]) -> list[int]:
-    """Find the columns whose category names XGBoost has cut: it counts characters where it stores bytes (3.2.0)."""
-    lists = _forest(learner["gradient_booster"]).get("cats", {}).get("enc", [])
-    return [
-        j for j, stored in enumerate(lists) if "offsets" in stored and any(not 0 <= b < 128 for b in stored["values"])
-    ]
+    return np.broadcast_to(stored, (count_outputs(learner),))
 
 
 def _threads(n_jobs: int | None) -> AbstractContextManager[Any]:
@@ -521,21 +482,3 @@ def _check_rows(x: ArrayLike, n_features: int) -> NDArray[np.float64]:
     if rows.ndim != 2 or rows.shape[1] != n_features:
         raise ValueError(f"x must have shape (n_samples, {n_features}), got {rows.shape}.")
     return rows
-
-
-def _flat(lists: Iterable[list[Any]], dtype: Any, count: int) -> NDArray[Any]:
-    return np.fromiter(chain.from_iterable(lists), dtype=dtype, count=count)
-
-
-def _category_sets(
-    trees: list[dict[str, Any]], offset: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Collect the categories of categorical splits, in the order of nodes."""
-    length = np.zeros(int(offset[-1]), dtype=np.int64)
-    named: list[int] = []
-    for first, tree in zip(offset[:-1], trees, strict=True):
-        sets = sorted(zip(tree["categories_nodes"], tree["categories_segments"], tree["categories_sizes"], strict=True))
-        for node, begin, size in sets:
-            length[first + node] = size
-            named += tree["categories"][begin : begin + size]
-    return np.concatenate([[0], np.cumsum(length)]).astype(np.int64), np.array(named, dtype=np.int32)
