@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks import BenchmarkError, data, records
 from benchmarks.methods import METHODS
+from benchmarks.speed import SUITE as SPEED
 from benchmarks.suites import SUITES
 
 
@@ -25,12 +26,17 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="run a suite; results that are there already are kept")
-    run.add_argument("--suite", required=True, metavar="NAME", help=f"one of: {', '.join(SUITES)}")
+    run.add_argument("--suite", required=True, metavar="NAME", help=f"one of: {', '.join((*SUITES, SPEED))}")
     run.add_argument("--data", nargs="+", metavar="NAME", help="these data sets instead of the suite's own")
     run.add_argument("--methods", nargs="+", metavar="NAME", help="these methods instead of the suite's own")
     run.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N - 1 instead of the suite's own number")
     run.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER", help="default: results/")
     run.add_argument("--retry-failed", action="store_true", help="run again what an earlier run recorded as failed")
+    speed = run.add_argument_group(f"suite {SPEED}", "here --data names boosters and --methods measurements")
+    speed.add_argument("--rounds", type=int, metavar="N", help="rounds in which everyone runs once; default: 5")
+    speed.add_argument("--rows", type=int, metavar="N", help="rows for gbdt2nn and predict; default: 50000")
+    speed.add_argument("--slow-rows", type=int, metavar="N", help="rows for the booster's own call and the peers")
+    speed.add_argument("--models", type=Path, metavar="FOLDER", help="where trained boosters are kept for other runs")
     run.set_defaults(command=_run)
 
     report = commands.add_parser("report", help="make Markdown tables from records")
@@ -56,17 +62,29 @@ def _say(line: str) -> None:
 
 
 def _run(asked: argparse.Namespace) -> int:
-    from benchmarks.runner import run
+    common = {
+        "data_names": asked.data,
+        "method_names": asked.methods,
+        "n_seeds": asked.seeds,
+        "out": asked.out,
+        "retry_failed": asked.retry_failed,
+        "say": _say,
+    }
+    size = {"n_rounds": asked.rounds, "n_rows": asked.rows, "n_slow_rows": asked.slow_rows}
+    size = {name: value for name, value in size.items() if value is not None}
+    if asked.suite == SPEED:
+        from benchmarks.speed.runner import Size
+        from benchmarks.speed.runner import run as run_speed
 
-    counts = run(
-        asked.suite,
-        data_names=asked.data,
-        method_names=asked.methods,
-        n_seeds=asked.seeds,
-        out=asked.out,
-        retry_failed=asked.retry_failed,
-        say=_say,
-    )
+        counts = run_speed(**common, size=Size(**size), models=asked.models)
+    else:
+        from benchmarks.runner import run
+
+        if asked.suite not in SUITES:
+            raise data.unknown("suite", [asked.suite], (*SUITES, SPEED))
+        if size or asked.models:
+            raise BenchmarkError(f"--rounds, --rows, --slow-rows and --models are for the suite {SPEED!r} alone")
+        counts = run(asked.suite, **common)
     _say(
         f"{counts.made} made, {counts.failed} of them failed; {counts.kept} kept; "
         f"{counts.lacking} data sets are not here. Tables: python -m benchmarks report {asked.out}"
@@ -87,10 +105,18 @@ def _report(asked: argparse.Namespace) -> int:
 
 
 def _list(asked: argparse.Namespace) -> int:
+    from benchmarks.speed.measurements import MEASUREMENTS
+    from benchmarks.speed.problems import PROBLEMS
+
     entries = data.available()
     print("Suites")
     for name, suite in SUITES.items():
         print(f"  {name:<20} {suite.summary}: {', '.join(suite.data)}")
+    print(f"  {SPEED:<20} how fast rows are explained; its data sets are boosters, its methods measurements:")
+    for name, problem in PROBLEMS.items():
+        print(f"    {name:<26} {problem.summary} of {problem.table}")
+    for name, measurement in MEASUREMENTS.items():
+        print(f"    {name:<26} {measurement.summary}")
     print("Methods")
     for name, method in METHODS.items():
         print(f"  {name:<20} {(method.__doc__ or '').splitlines()[0]}")

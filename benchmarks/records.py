@@ -4,7 +4,9 @@ import json
 import math
 import os
 import platform
+import subprocess
 import tempfile
+import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -61,6 +63,26 @@ def hardware() -> dict[str, Any]:
         "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "system": f"{platform.system()} {platform.machine()}",
     }
+
+
+def commit() -> str | None:
+    """Return the git commit of the checkout, with "+" where files differ from it; None where it cannot be told."""
+
+    def git(*arguments: str) -> str:
+        asked = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def describe_error(error: Exception) -> dict[str, str]:
+    """Return type, message and place of an error; places are relative, so that no record tells of a home folder."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"{'/'.join(Path(frame.filename).parts[-2:])}:{frame.lineno}" for frame in frames[-3:]]
+    return {"type": type(error).__name__, "message": str(error), "where": " > ".join(places)}
 
 
 def plain(value: Any) -> Any:
@@ -121,6 +143,36 @@ def read(path: Path) -> dict[str, Any]:
     return record
 
 
+def is_done(path: Path, settings: Mapping[str, Any], retry_failed: bool) -> bool:
+    """Return whether a record is there and stays.
+
+    Parameters
+    ----------
+    path : Path
+    settings : mapping
+        What is in force now.
+    retry_failed : bool
+        A record of a failure does not stay.
+
+    Raises
+    ------
+    BenchmarkError
+        If the record cannot be read, or was made under other settings.
+    """
+    if not path.exists():
+        return False
+    record = read(path)
+    if record["status"] == "failed" and retry_failed:
+        return False
+    if record["settings"] != plain(settings):
+        now = plain(settings)
+        changed = {
+            key: (record["settings"].get(key), now[key]) for key in now if record["settings"].get(key) != now[key]
+        }
+        raise BenchmarkError(f"{path} was made under other settings {changed}; name another folder with --out")
+    return True
+
+
 def read_all(folder: Path) -> list[dict[str, Any]]:
     """Read every record under a folder, in the order of their paths.
 
@@ -138,8 +190,13 @@ def read_all(folder: Path) -> list[dict[str, Any]]:
 
 
 _COMMON = ("date", "versions", "hardware", "status", "data", "settings")
-_NEEDED = {"result": (*_COMMON, "suite", "method", "seed", "error"), "search": _COMMON}
+_NEEDED = {
+    "result": (*_COMMON, "suite", "method", "seed", "error"),
+    "search": _COMMON,
+    "speed": (*_COMMON, "suite", "measurement", "seed", "error"),
+}
 _NEEDED_OF_GOOD = {
     "result": ("table", "rows", "teacher", "seconds", "metrics", "fidelity"),
     "search": ("seconds", "best_params", "best_score", "n_candidates", "n_folds"),
+    "speed": ("table", "model", "results"),
 }

@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks import BenchmarkError
 from benchmarks.methods import METHODS
+from benchmarks.speed.tables import sections
 
 Record = Mapping[str, Any]
 
@@ -72,6 +73,7 @@ def report(found: Sequence[Record]) -> str:
             lines += _of_data(name, of_data)
     lines += _failures(found)
     lines += _searches(searches)
+    lines += _speed([record for record in found if record["kind"] == "speed"])
     lines += _environments(found)
     return "\n".join(lines).rstrip() + "\n"
 
@@ -129,7 +131,7 @@ def _failures(found: Sequence[Record]) -> list[str]:
         row = [
             record.get("suite", record["kind"]),
             record["data"],
-            record.get("method", "–"),
+            record.get("method", record.get("measurement", "–")),
             str(record.get("seed", "–")),
         ]
         cells.append([*row, f"{error['type']}: {error['message']}"])
@@ -147,6 +149,13 @@ def _searches(searches: Sequence[Record]) -> list[str]:
         seconds, score = f"{record['seconds']['total']:.0f}", f"{record['best_score']:.4f}"
         cells.append([record["data"], size, seconds, best, score, str(record["hardware"]["usable_cores"])])
     return ["## Searches", "", *_table(cells), ""]
+
+
+def _speed(found: Sequence[Record]) -> list[str]:
+    lines = []
+    for heading, remarks, cells in sections(found):
+        lines += [f"### {heading}", "", *([*remarks, ""] if remarks else []), *_table(cells), ""]
+    return ["## Speed", "", *lines] if lines else []
 
 
 def _environments(found: Sequence[Record]) -> list[str]:

@@ -1,7 +1,6 @@
 """The runner: for each data set and seed one teacher, for each method one student, one record each."""
 
 import time
-import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -94,7 +93,7 @@ def run(
             missing = []
             for method in method_names:
                 path = out / suite_name / name / f"{method}-seed{seed}.json"
-                if _is_done(path, settings, retry_failed):
+                if records.is_done(path, settings, retry_failed):
                     say(f"kept     {path}")
                     counts.kept += 1
                 else:
@@ -111,21 +110,6 @@ def run(
             else:
                 say(f"made     {path}: {_summary(record)}")
     return counts
-
-
-def _is_done(path: Path, settings: Mapping[str, Any], retry_failed: bool) -> bool:
-    if not path.exists():
-        return False
-    record = records.read(path)
-    if record["status"] == "failed" and retry_failed:
-        return False
-    if record["settings"] != records.plain(settings):
-        now = records.plain(settings)
-        changed = {
-            key: (record["settings"].get(key), now[key]) for key in now if record["settings"].get(key) != now[key]
-        }
-        raise BenchmarkError(f"{path} was made under other settings {changed}; name another folder with --out")
-    return True
 
 
 def _results(
@@ -156,7 +140,7 @@ def _results(
                     shared.update(_prepare(entry, settings, seed))
                 _fill(record, shared, settings, method, seed)
             except Exception as error:
-                record.update(status="failed", error=_error(error))
+                record.update(status="failed", error=records.describe_error(error))
         record["warnings"] = sorted({f"{item.category.__name__}: {item.message}" for item in caught})
         yield path, record
 
@@ -303,13 +287,6 @@ def task_metrics(task: str, model: Any, X: pd.DataFrame, y: np.ndarray) -> dict[
     if task == "binary":
         found["auc"] = metrics.roc_auc_score(y == classes[1], probability[:, 1])
     return found
-
-
-def _error(error: Exception) -> dict[str, str]:
-    """Return type, message and place of an error; places are relative, so that no record tells of a home folder."""
-    frames = traceback.extract_tb(error.__traceback__)
-    places = [f"{'/'.join(Path(frame.filename).parts[-2:])}:{frame.lineno}" for frame in frames[-3:]]
-    return {"type": type(error).__name__, "message": str(error), "where": " > ".join(places)}
 
 
 def _summary(record: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Distil gradient-boosted trees into neural networks that predict and explain like their teacher.
+"""Distil gradient-boosted trees into neural networks that predict and explain like their teacher; explain the trees.
 
 Every public name is loaded when it is first used, so that ``import gbdt2nn`` stays light.
 """
@@ -17,6 +17,9 @@ _PUBLIC = {
     "attribution_fidelity": "gbdt2nn.scoring",
     "distil": "gbdt2nn.distillation",
     "write_report": "gbdt2nn.reporting",
+    "TreeExplainer": "gbdt2nn.explainer",
+    "tree_shap": "gbdt2nn.explainer",
+    "tree_path": "gbdt2nn.explainer",
 }
 
 __all__ = ["__version__", *_PUBLIC]

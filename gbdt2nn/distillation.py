@@ -14,7 +14,7 @@ from sklearn.base import is_classifier
 from gbdt2nn.arguments import check_choice
 from gbdt2nn.augmentation import SyntheticRows
 from gbdt2nn.binning import Binner
-from gbdt2nn.distilled import ABSOLUTE, UNJUDGED, Distilled, ask, check_complete
+from gbdt2nn.distilled import ABSOLUTE, UNJUDGED, Distilled, ask, check_complete, explainer_of
 from gbdt2nn.encoding import Encoder
 from gbdt2nn.fidelity_metrics import check_weight
 from gbdt2nn.labelling import Labels
@@ -48,7 +48,7 @@ MOST_HELD_OUT = 2000  # rows of stop and check, each, whose attributions are ask
 HELD_OUT_SHARE = 0.15  # of the time for attributions, for each of stop and check
 SYNTHETIC_BLOCK = 4096  # rows of one numbered block
 SYNTHETIC_BOUNDS = (20_000, 50_000)  # "auto": four times the training rows, within these
-EXPLAINED_BOUNDS = (5_000, 20_000)  # "auto": of synthetic rows, as many as real ones, within these
+MOST_EXPLAINED_BYTES = 2**29  # "auto": of attributions; all rows, as long as these hold them
 
 
 def distil(
@@ -287,8 +287,13 @@ class _Flow:
         start = time.perf_counter()
         deadline = None if budget is None else start + ATTRIBUTION_SHARE * budget
 
+        n_real, n_synthetic = len(rows.train), self.n_synthetic(len(rows.train))
+        n_held_out = min(MOST_HELD_OUT, len(rows.stop)) + min(MOST_HELD_OUT, len(rows.check))
+        n_asked = self.n_explained(n_real, n_real + n_synthetic, ensemble)
+        explain = explainer_of(ensemble, binner, attribution, options, n_held_out + n_asked)
+
         def teach(block: Array, until: float | None) -> Labels:
-            return ask(self.model, ensemble, block, attribution, options, until)
+            return ask(self.model, ensemble, block, attribution, explain, options, until)
 
         def coded(index: NDArray[np.int64], labels: Labels) -> LabelledCodes:
             index = index[: len(labels.score)]
@@ -308,10 +313,9 @@ class _Flow:
 
         # real rows first: whatever the clock allows, they are explained before synthetic ones
         shuffled = np.random.default_rng(self.seeds.split + 2).permutation(rows.train)
-        synthetic = self.synthetic_rows(x[rows.train], weight[rows.train], encoder, binner)
+        synthetic = self.synthetic_rows(n_synthetic, x[rows.train], weight[rows.train], encoder, binner)
         taught = np.concatenate([x[shuffled], synthetic])
-        n_explained = self.n_explained(len(shuffled), len(taught))
-        explained = teach(taught[:n_explained], deadline)
+        explained = teach(taught[:n_asked], deadline)
         n_explained = len(explained.score) if attribution is not None else 0
         if attribution is not None and budget is not None and n_explained < len(shuffled):
             warnings.warn(
@@ -321,7 +325,6 @@ class _Flow:
                 stacklevel=6,
             )
         rest = self.library.raw_score(self.model, taught[len(explained.score) :], n_jobs=self.threads)
-        n_synthetic = len(synthetic)
         mean_weight = float(weight[rows.train].mean())  # parents are drawn by weight
         train = LabelledCodes(
             binner.transform(taught),
@@ -332,10 +335,13 @@ class _Flow:
         )
         return stop, check, train, Counts(explained.base_value, n_synthetic, n_explained)
 
-    def synthetic_rows(self, x: Array, weight: Array, encoder: Encoder, binner: Binner) -> Array:
-        """As many synthetic rows as were asked for, shape (n_synthetic, n_features)."""
+    def n_synthetic(self, n_real: int) -> int:
+        """How many synthetic rows to make."""
         wanted = self.options.n_synthetic
-        n_rows = int(np.clip(4 * len(x), *SYNTHETIC_BOUNDS)) if isinstance(wanted, str) else int(wanted)
+        return int(np.clip(4 * n_real, *SYNTHETIC_BOUNDS)) if isinstance(wanted, str) else int(wanted)
+
+    def synthetic_rows(self, n_rows: int, x: Array, weight: Array, encoder: Encoder, binner: Binner) -> Array:
+        """Synthetic rows, shape (n_rows, n_features)."""
         stream = SyntheticRows(
             x,
             weight,
@@ -346,14 +352,13 @@ class _Flow:
         sizes = [min(SYNTHETIC_BLOCK, n_rows - start) for start in range(0, n_rows, SYNTHETIC_BLOCK)]
         return np.concatenate([x[:0], *(stream.block(number, size) for number, size in enumerate(sizes))])
 
-    def n_explained(self, n_real: int, n_taught: int) -> int:
+    def n_explained(self, n_real: int, n_taught: int, ensemble: TreeEnsemble) -> int:
         """How many training rows to explain; under a time budget the clock decides within this bound."""
         wanted = self.options.n_explained
         if not isinstance(wanted, str):
             return min(int(wanted), n_taught)
-        if self.options.time_budget is not None:
-            return n_taught
-        return min(n_real + int(np.clip(n_real, *EXPLAINED_BOUNDS)), n_taught)
+        most = MOST_EXPLAINED_BYTES // (8 * ensemble.n_outputs * ensemble.n_features)
+        return min(n_taught, max(n_real, most))
 
     def student_options(self) -> StudentOptions:
         options = self.options

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gbdt2nn.attributions import ATTRIBUTIONS, Explain
 from gbdt2nn.binning import Binner
 from gbdt2nn.encoding import Encoder
 from gbdt2nn.fidelity_metrics import Fidelity, measure
@@ -101,7 +102,9 @@ class Distilled:
     def teacher_explained(self, X: Any, *, explain: bool = True) -> Labels:
         """The teacher's raw score, attribution and base value, of the method the student was taught by."""
         attribution = self.options.attribution if explain else None
-        return ask(self.teacher, self.ensemble, self.numbers(X), attribution, self.options)
+        x = self.numbers(X)
+        ready = explainer_of(self.ensemble, self.binner, attribution, self.options, len(x))
+        return ask(self.teacher, self.ensemble, x, attribution, ready, self.options)
 
     def numbers(self, X: Any) -> Array:
         """A table as the numbers the teacher's library sees, refused where that library would refuse it."""
@@ -147,11 +150,29 @@ def check_complete(fidelity: Mapping[str, Any], labels: Labels) -> None:
         )
 
 
+def explainer_of(
+    ensemble: TreeEnsemble, binner: Binner, attribution: str | None, options: Options, n_samples: int
+) -> Explain | None:
+    """What explains rows by this attribution, made ready when the first rows come; None where none is asked for."""
+    if attribution is None:
+        return None
+    ready: list[Explain] = []
+
+    def explain(x: Array) -> tuple[Array, Array]:
+        if not ready:
+            threads = n_threads(options.n_jobs)
+            ready.append(ATTRIBUTIONS[attribution](ensemble, binner, n_samples=n_samples, n_jobs=threads))
+        return ready[0](x)
+
+    return explain
+
+
 def ask(
     model: Any,
     ensemble: TreeEnsemble,
     x: Array,
     attribution: str | None,
+    explain: Explain | None,
     options: Options,
     deadline: float | None = None,
 ) -> Labels:
@@ -160,12 +181,12 @@ def ask(
     threads = n_threads(options.n_jobs)
     label = label_rows
     if deadline is None and attribution is not None:
-        label = as_memory(options.memory).cache(label_rows, ignore=["raw_score", "native", "deadline"])
+        label = as_memory(options.memory).cache(label_rows, ignore=["raw_score", "explain", "deadline"])
     return label(
         ensemble,
         x,
         attribution=attribution,
         raw_score=lambda block: library.raw_score(model, block, n_jobs=threads),
-        native=lambda block: library.native_attributions(model, block, n_jobs=threads),
+        explain=explain,
         deadline=deadline,
     )

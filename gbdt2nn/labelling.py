@@ -7,12 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gbdt2nn.attributions import ATTRIBUTIONS
+from gbdt2nn.attributions import Explain
 from gbdt2nn.trees import TreeEnsemble
 
 Array = NDArray[np.float64]
-Native = Callable[[Array], tuple[Array, Array]]
-BLOCK = 512  # rows between two looks at the clock
+BLOCK = 4096  # rows between two looks at the clock
 
 
 class Labels(NamedTuple):
@@ -39,7 +38,7 @@ def label_rows(
     *,
     attribution: str | None,
     raw_score: Callable[[Array], Array],
-    native: Native,
+    explain: Explain | None,
     deadline: float | None = None,
 ) -> Labels:
     """Ask the teacher about rows.
@@ -47,12 +46,15 @@ def label_rows(
     Parameters
     ----------
     ensemble : TreeEnsemble
+        What is explained; with x and the name of the attribution it stands for the answer where answers are kept.
     x : ndarray of shape (n_samples, n_features)
         The numbers the teacher's library sees.
     attribution : str or None
         Name from `ATTRIBUTIONS`; None asks for the score alone.
-    raw_score, native : callables
-        The library's own raw score and exact attributions of a block of rows.
+    raw_score : callable
+        The library's own raw score of a block of rows.
+    explain : callable or None
+        This attribution of a block of rows, from `ATTRIBUTIONS`; None where none is asked for.
     deadline : float, optional
         On the clock of ``time.perf_counter``: no block of attributions is begun after it, save the first.
 
@@ -66,7 +68,7 @@ def label_rows(
     ValueError
         If attributions do not add up to the teacher's own raw score.
     """
-    if attribution is None:
+    if attribution is None or explain is None:
         return Labels(raw_score(x), None, None)
     scores, parts = [], []
     base_value = np.zeros(ensemble.n_outputs)
@@ -74,7 +76,7 @@ def label_rows(
         if deadline is not None and start > 0 and time.perf_counter() >= deadline:
             break
         block = x[start : start + BLOCK]
-        phi, base_value = ATTRIBUTIONS[attribution](ensemble, block, native=native)
+        phi, base_value = explain(block)
         scores.append(raw_score(block))
         parts.append(phi)
     labels = Labels(np.concatenate(scores), np.concatenate(parts), base_value)

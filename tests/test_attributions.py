@@ -9,7 +9,7 @@ import pytest
 
 from gbdt2nn.attributions import ATTRIBUTIONS
 from gbdt2nn.attributions.tree_path import tree_path
-from gbdt2nn.attributions.tree_shap import tree_shap
+from gbdt2nn.binning import Binner
 from gbdt2nn.teachers import library_of
 from gbdt2nn.teachers import lightgbm as lgb_teacher
 from gbdt2nn.teachers import xgboost as xgb_teacher
@@ -65,14 +65,14 @@ def teacher(request):
     return model, library_of(model), library_of(model).parse(model)
 
 
-def native_of(model):
-    return lambda x: library_of(model).native_attributions(model, x, n_jobs=1)
+def explain_by(attribution, ensemble, n_samples=N):
+    return ATTRIBUTIONS[attribution](ensemble, Binner.from_ensemble(ensemble), n_samples=n_samples, n_jobs=1)
 
 
 @pytest.mark.parametrize("attribution", ATTRIBUTIONS)
 def test_attributions_are_complete(teacher, attribution):
     model, library, ensemble = teacher
-    phi, base = ATTRIBUTIONS[attribution](ensemble, X, native=native_of(model))
+    phi, base = explain_by(attribution, ensemble)(X)
     assert phi.shape == (N, ensemble.n_outputs, D)
     assert base.shape == (ensemble.n_outputs,)
     assert phi.dtype == base.dtype == np.float64
@@ -83,22 +83,22 @@ def test_attributions_are_complete(teacher, attribution):
 
 @pytest.mark.parametrize("attribution", ATTRIBUTIONS)
 def test_a_feature_no_tree_uses_gets_nothing(teacher, attribution):
-    model, _, ensemble = teacher
-    phi, _ = ATTRIBUTIONS[attribution](ensemble, X, native=native_of(model))
+    _, _, ensemble = teacher
+    phi, _ = explain_by(attribution, ensemble)(X)
     assert not phi[:, :, ~ensemble.used_features()].any()
 
 
 @pytest.mark.parametrize("attribution", ATTRIBUTIONS)
 def test_row_order_and_batch_size_change_nothing(teacher, attribution):
-    model, _, ensemble = teacher
-    f, native = ATTRIBUTIONS[attribution], native_of(model)
-    phi, base = f(ensemble, X, native=native)
+    _, _, ensemble = teacher
+    explain = explain_by(attribution, ensemble)
+    phi, base = explain(X)
     order = np.random.default_rng(0).permutation(N)
-    np.testing.assert_array_equal(f(ensemble, X[order], native=native)[0], phi[order])
-    one, same = f(ensemble, X[:1], native=native)
+    np.testing.assert_array_equal(explain(X[order])[0], phi[order])
+    one, same = explain(X[:1])
     np.testing.assert_array_equal(one, phi[:1])
     np.testing.assert_allclose(same, base, rtol=1e-6)
-    none, _ = f(ensemble, X[:0], native=native)
+    none, _ = explain(X[:0])
     assert none.shape == (0, ensemble.n_outputs, D)
 
 
@@ -168,7 +168,7 @@ def expected_value(ensemble, node, row, known):
     left, right = ensemble.left[node], ensemble.right[node]
     if ensemble.feature[node] in known:
         way = np.array([node]), row[ensemble.feature[node], None]
-        return expected_value(ensemble, left if ensemble._goes_left(*way)[0] else right, row, known)
+        return expected_value(ensemble, left if ensemble.goes_left(*way)[0] else right, row, known)
     share = ensemble.cover[left] / (ensemble.cover[left] + ensemble.cover[right])
     values = (expected_value(ensemble, child, row, known) for child in (left, right))
     return share * next(values) + (1 - share) * next(values)
@@ -182,7 +182,7 @@ def test_tree_shap_is_the_shapley_value_over_the_parsed_trees(name):
     model = MODELS[name]()
     ensemble = library_of(model).parse(model)
     x = ensemble.read(X[:5])
-    phi, base = tree_shap(ensemble, x, native=native_of(model))
+    phi, base = explain_by("tree_shap", ensemble)(x)
     expected, expected_base = np.zeros_like(phi), ensemble.base_score.copy()
     for root, output in zip(ensemble.tree_start[:-1], ensemble.tree_output, strict=True):
         expected_base[output] += expected_value(ensemble, root, x[0], ())
@@ -199,13 +199,19 @@ def test_tree_shap_is_the_shapley_value_over_the_parsed_trees(name):
     np.testing.assert_allclose(base, expected_base, rtol=0, atol=tolerance)
 
 
+def test_tree_path_reads_tables_of_any_layout():
+    ensemble = lgb_teacher.parse(lgb("regression", SCORE)())
+    single = X.astype(np.float32)
+    expected, base = tree_path(ensemble, single.astype(np.float64))
+    fixed = single.copy()
+    fixed.flags.writeable = False
+    for x in (fixed, np.asfortranarray(single), np.repeat(single, 2, axis=1)[:, ::2]):
+        phi, same = tree_path(ensemble, x)
+        np.testing.assert_array_equal(phi, expected)
+        np.testing.assert_array_equal(same, base)
+
+
 def test_tree_path_takes_no_other_shape():
     ensemble = lgb_teacher.parse(lgb("regression", SCORE)())
     with pytest.raises(ValueError, match=r"x must have shape \(n_samples, 4\), got \(2, 3\)"):
         tree_path(ensemble, np.zeros((2, 3)))
-
-
-def test_tree_shap_checks_what_the_booster_gives():
-    ensemble = lgb_teacher.parse(lgb("regression", SCORE)())
-    with pytest.raises(ValueError, match="native must return arrays of shapes"):
-        tree_shap(ensemble, X, native=lambda x: (np.zeros((len(x), D)), np.zeros(1)))

@@ -39,15 +39,13 @@ def test_the_teacher_answers_by_the_method_it_taught(numbers, quick):
 
 def test_attributions_that_do_not_add_up_are_refused(numbers, quick, monkeypatch):
     """They would teach wrong numbers without an error."""
-    from gbdt2nn.teachers import lightgbm
-
-    original = lightgbm.native_attributions
+    from gbdt2nn.attributions import ATTRIBUTIONS, tree_shap
 
     def wrong(*args, **kwargs):
-        phi, base = original(*args, **kwargs)
-        return phi * 1.01, base
+        explain = tree_shap.prepare(*args, **kwargs)
+        return lambda x: (explain(x)[0] * 1.01, explain(x)[1])
 
-    monkeypatch.setattr(lightgbm, "native_attributions", wrong)
+    monkeypatch.setitem(ATTRIBUTIONS, "tree_shap", wrong)
     with pytest.raises(
         ValueError, match=r"attribution='tree_shap' must add up to the teacher's own raw score, got a gap of"
     ):

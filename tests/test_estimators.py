@@ -1,6 +1,7 @@
 """The scikit-learn face: what a user gets from fit, predict, explain; teachers of every form; reproducibility."""
 
 import pickle
+import time
 import warnings
 
 import joblib
@@ -19,7 +20,7 @@ from sklearn.frozen import FrozenEstimator
 from xgboost import XGBClassifier, XGBRegressor
 
 from gbdt2nn import Gbdt2NNClassifier, Gbdt2NNRegressor, attribution_fidelity, fidelity, score_fidelity
-from gbdt2nn.attributions import ATTRIBUTIONS
+from gbdt2nn.attributions import ATTRIBUTIONS, tree_shap
 from gbdt2nn.students import STUDENTS
 
 SMALL_LGBM = {"n_estimators": 15, "num_leaves": 8, "verbosity": -1, "n_jobs": 1}
@@ -529,8 +530,19 @@ class TestTables:
 
 
 @pytest.mark.filterwarnings("ignore:time_budget=.* was nearly spent:UserWarning")  # on a busy machine
-def test_a_short_time_budget_labels_what_it_can_and_says_so(housing, quick):
+def test_a_short_time_budget_labels_what_it_can_and_says_so(housing, quick, monkeypatch):
     """Attributions end at their share of the budget; the student learns from the rows that were labelled."""
+
+    def slowly(*args, **kwargs):
+        explain = tree_shap.prepare(*args, **kwargs)
+
+        def wait(x):
+            time.sleep(0.5)  # a teacher so large that a block of rows takes long
+            return explain(x)
+
+        return wait
+
+    monkeypatch.setitem(ATTRIBUTIONS, "tree_shap", slowly)
     X, y = housing
     X, y = pd.concat([X] * 8, ignore_index=True), np.tile(y, 8)
     teacher = LGBMRegressor(n_estimators=100, verbosity=-1, n_jobs=1).fit(

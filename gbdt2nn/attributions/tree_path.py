@@ -6,26 +6,49 @@
 Fast, and biased: a feature that splits far from the root is credited less than its Shapley value.
 """
 
-from functools import cache
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gbdt2nn.binning import Binner
+from gbdt2nn.compilation import compiled
 from gbdt2nn.trees import MISSING_NONE, MISSING_ZERO, ZERO_THRESHOLD, TreeEnsemble, categories_of
 
 Array = NDArray[np.float64]
 
+# Rows that walk one tree after the other: their values and attributions stay in the cache, and so does the tree.
+_BLOCK = 256
 
-def tree_path(ensemble: TreeEnsemble, x: Array, *, native: Any = None) -> tuple[Array, Array]:
+
+def prepare(
+    ensemble: TreeEnsemble, binner: Binner, *, n_samples: int, n_jobs: int = 1
+) -> Callable[[Array], tuple[Array, Array]]:
+    """Nothing is built for path attributions: the trees are walked as they are.
+
+    Parameters
+    ----------
+    ensemble : TreeEnsemble
+    binner : Binner
+    n_samples, n_jobs : int
+        Not used, as the binner: every way takes them.
+
+    Returns
+    -------
+    explain : callable
+        ``x -> (attribution, base_value)``, see `tree_path`.
+    """
+    return lambda x: tree_path(ensemble, x)
+
+
+def tree_path(ensemble: TreeEnsemble, x: Array) -> tuple[Array, Array]:
     """Compute path attributions of the raw score.
 
     Parameters
     ----------
     ensemble : TreeEnsemble
     x : ndarray of shape (n_samples, n_features)
-    native : callable, optional
-        Not used: every attribution takes it.
 
     Returns
     -------
@@ -39,7 +62,7 @@ def tree_path(ensemble: TreeEnsemble, x: Array, *, native: Any = None) -> tuple[
         raise ValueError(f"x must have shape (n_samples, {ensemble.n_features}), got {rows.shape}.")
     attribution = np.zeros((len(rows), ensemble.n_outputs, ensemble.n_features))
     categories = categories_of(rows, ensemble.categories_go_left) if ensemble.category_values.size else None
-    _kernel()(
+    _walk(
         rows,
         np.zeros((0, 0), dtype=np.int64) if categories is None else categories,
         ensemble.tree_start,
@@ -62,17 +85,28 @@ def tree_path(ensemble: TreeEnsemble, x: Array, *, native: Any = None) -> tuple[
     return attribution, base_value
 
 
-@cache
-def _kernel() -> Any:
-    """Compile the walk when it is first used; numba keeps it on disk."""
-    import numba
-
-    try:
-        return numba.njit(nogil=True, cache=True)(_walk)
-    except RuntimeError:  # no folder that numba may write its cache to
-        return numba.njit(nogil=True)(_walk)
-
-
+@compiled(
+    [
+        (
+            "float64[:, ::1]",
+            "int64[:, ::1]",
+            "int64[::1]",
+            "int32[::1]",
+            "int32[::1]",
+            "float64[::1]",
+            "int32[::1]",
+            "int32[::1]",
+            "uint8[::1]",
+            "boolean[::1]",
+            "float64[::1]",
+            "boolean[::1]",
+            "int64[::1]",
+            "int32[::1]",
+            "boolean",
+            "out float64[:, :, ::1]",
+        )
+    ]
+)
 def _walk(
     rows: Any,
     categories: Any,
@@ -91,30 +125,32 @@ def _walk(
     categories_go_left: Any,
     attribution: Any,
 ) -> None:
-    for i in range(rows.shape[0]):
+    for start in range(0, rows.shape[0], _BLOCK):
+        stop = min(start + _BLOCK, rows.shape[0])
         for tree in range(tree_output.shape[0]):
             output = tree_output[tree]
-            node = tree_start[tree]
-            while feature[node] >= 0:
-                j = feature[node]
-                x = rows[i, j]
-                kind = missing[node]
-                is_nan = np.isnan(x)
-                if (is_nan and kind != MISSING_NONE) or (kind == MISSING_ZERO and abs(x) <= ZERO_THRESHOLD):
-                    goes_left = default_left[node]
-                elif is_categorical[node]:
-                    low, high = category_start[node], category_start[node + 1]
-                    category = categories[i, j]
-                    while low < high:  # the first named category that is not smaller
-                        middle = (low + high) // 2
-                        if category_values[middle] < category:
-                            low = middle + 1
-                        else:
-                            high = middle
-                    named = low < category_start[node + 1] and category_values[low] == category
-                    goes_left = named == categories_go_left
-                else:
-                    goes_left = (0.0 if is_nan else x) <= threshold[node]
-                child = left[node] if goes_left else right[node]
-                attribution[i, output, j] += value[child] - value[node]
-                node = child
+            for i in range(start, stop):
+                node = tree_start[tree]
+                while feature[node] >= 0:
+                    j = feature[node]
+                    x = rows[i, j]
+                    kind = missing[node]
+                    is_nan = np.isnan(x)
+                    if (is_nan and kind != MISSING_NONE) or (kind == MISSING_ZERO and abs(x) <= ZERO_THRESHOLD):
+                        goes_left = default_left[node]
+                    elif is_categorical[node]:
+                        low, high = category_start[node], category_start[node + 1]
+                        category = categories[i, j]
+                        while low < high:  # the first named category that is not smaller
+                            middle = (low + high) // 2
+                            if category_values[middle] < category:
+                                low = middle + 1
+                            else:
+                                high = middle
+                        named = low < category_start[node + 1] and category_values[low] == category
+                        goes_left = named == categories_go_left
+                    else:
+                        goes_left = (0.0 if is_nan else x) <= threshold[node]
+                    child = left[node] if goes_left else right[node]
+                    attribution[i, output, j] += value[child] - value[node]
+                    node = child
