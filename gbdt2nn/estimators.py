@@ -282,9 +282,9 @@ class Gbdt2NNRegressor(RegressorMixin, _Gbdt2NN):
         Synthetic rows that the teacher scores besides the training rows. "auto": four times the training rows, between
         20,000 and 50,000.
     n_explained : int or "auto", default="auto"
-        How many of the training rows the teacher explains too: real rows first, then synthetic ones; explanations cost
-        hundreds of times a score. "auto": all real rows and as many synthetic ones, between 5,000 and 20,000; under a time
-        budget as many as 40 % of it allow.
+        How many of the training rows the teacher explains too: real rows first, then synthetic ones. "auto": all real
+        rows, and all synthetic ones as long as the attributions fit in 512 MB; under a time budget as many as 40 % of it
+        allow.
     batch_size : int, default=1024
     learning_rate : float, default=4e-3
     max_steps : int, default=1000

@@ -4,14 +4,19 @@ import errno
 import os
 import subprocess
 import sys
+from importlib import import_module
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 import numpy as np
 import pytest
+from numba.core.dispatcher import Dispatcher
+from numba.core.extending import _Intrinsic
 
 from gbdt2nn.compilation import Kernel, compiled, is_warm
 
+ROOT = Path(__file__).parent.parent
 SIGNATURE = ("float64[::1]", "int64", "out float64[::1]")
 
 
@@ -153,3 +158,42 @@ def test_without_a_folder_to_write_to_all_is_the_same():
 
 def test_on_any_processor_all_is_the_same():
     in_a_process(EVERYTHING + DECIMALS, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")
+
+
+def kernels() -> list[tuple[str, Kernel]]:
+    """All kernels of the package, with the module each stands in."""
+    found = []
+    for path in sorted((ROOT / "gbdt2nn").rglob("*.py")):
+        if "compiled" not in path.read_text():
+            continue
+        module = import_module(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"))
+        for value in vars(module).values():
+            many = value.values() if isinstance(value, dict) else [value]
+            found += [(module.__name__, kernel) for kernel in many if isinstance(kernel, Kernel)]
+    return [(name, kernel) for name, kernel in found if kernel.function.__module__ == name]
+
+
+def calls(function, seen: set[str]) -> list[object]:
+    """What a function and the compiled functions it calls find under global names, and what is compiled among it."""
+    found = []
+    for name in set(function.__code__.co_names) & set(function.__globals__) - seen:
+        value = function.__globals__[name]
+        if isinstance(value, Kernel | Dispatcher | _Intrinsic):
+            found.append(value)
+            seen.add(name)
+            if isinstance(value, Dispatcher):
+                found += calls(value.py_func, seen)
+    return found
+
+
+def test_a_kernel_calls_nothing_that_is_compiled_in_another_file():
+    """What numba keeps on disk belongs to the text of one file: a change in another would not be noticed."""
+    checked = kernels()
+    assert len(checked) > 10
+    n_called = 0
+    for module, kernel in checked:
+        for called in calls(kernel.function, set()):
+            inner = called.function if isinstance(called, Kernel) else getattr(called, "py_func", None) or called._defn
+            assert inner.__module__ == module, f"{kernel} calls {inner.__module__}.{inner.__qualname__}"
+            n_called += 1
+    assert n_called > 10
