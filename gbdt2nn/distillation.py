@@ -12,15 +12,17 @@ from numpy.typing import NDArray
 from sklearn.base import is_classifier
 
 from gbdt2nn.arguments import check_choice
+from gbdt2nn.attributions import Explain
 from gbdt2nn.augmentation import SyntheticRows
 from gbdt2nn.binning import Binner
 from gbdt2nn.distilled import ABSOLUTE, UNJUDGED, Distilled, ask, check_complete, explainer_of
 from gbdt2nn.encoding import Encoder
 from gbdt2nn.fidelity_metrics import check_weight
-from gbdt2nn.labelling import Labels
+from gbdt2nn.labelling import Labels, check_completeness
 from gbdt2nn.options import Options, Seeds, as_memory, n_threads, resolve_device
 from gbdt2nn.rows import FEWEST_TO_SPLIT, Rows, split_rows
 from gbdt2nn.student_fit import (
+    Fresh,
     LabelledCodes,
     StudentOptions,
     fit_student_on,
@@ -47,6 +49,7 @@ PATIENCE = 50  # rounds without improvement on the stop rows after which a defau
 MOST_HELD_OUT = 2000  # rows of stop and check, each, whose attributions are asked for
 HELD_OUT_SHARE = 0.15  # of the time for attributions, for each of stop and check
 SYNTHETIC_BLOCK = 4096  # rows of one numbered block
+FRESH_CHECKED = 64  # rows of each fresh block whose attributions are held against the library's own score
 SYNTHETIC_BOUNDS = (20_000, 50_000)  # "auto": four times the training rows, within these
 MOST_EXPLAINED_BYTES = 2**29  # "auto": of attributions; all rows, as long as these hold them
 
@@ -174,7 +177,7 @@ class _Flow:
         binner = Binner.from_ensemble(ensemble)
 
         start = time.perf_counter()
-        stop, check, taught, counts = self.label(x, weight, target, rows, ensemble, binner, encoder)
+        stop, check, taught, counts, fresh = self.label(x, weight, target, rows, ensemble, binner, encoder)
         seconds["attributions"] = time.perf_counter() - start
         base_value = counts.base_value
         if base_value is None:  # without explanations the mean raw score, which needs none
@@ -191,11 +194,13 @@ class _Flow:
                 link=description.link,
                 objective=description.objective,
                 options=self.student_options(),
+                fresh=fresh,
             )
         seconds["student"] = time.perf_counter() - start
         distilled = Distilled(
             self.model, student, encoder, ensemble, binner, description, classes, base_value, options, rows,
-            history=history, n_synthetic=counts.n_synthetic, n_explained=counts.n_explained, seconds=seconds,
+            history=history, n_synthetic=counts.n_synthetic + history.n_fresh, n_explained=counts.n_explained,
+            seconds=seconds,
         )  # fmt: skip
         codes_checked, labels, y_checked, weight_checked = check
         score, attribution = student_explained(student, codes_checked, explain=distilled.explains)
@@ -279,7 +284,7 @@ class _Flow:
         ensemble: TreeEnsemble,
         binner: Binner,
         encoder: Encoder,
-    ) -> tuple[LabelledCodes, tuple[Any, ...], LabelledCodes, Counts]:
+    ) -> tuple[LabelledCodes, tuple[Any, ...], LabelledCodes, Counts, Fresh | None]:
         """Let the teacher label held-out rows, real training rows and synthetic rows, in that order."""
         options = self.options
         budget = options.time_budget
@@ -313,7 +318,9 @@ class _Flow:
 
         # real rows first: whatever the clock allows, they are explained before synthetic ones
         shuffled = np.random.default_rng(self.seeds.split + 2).permutation(rows.train)
-        synthetic = self.synthetic_rows(n_synthetic, x[rows.train], weight[rows.train], encoder, binner)
+        stream = self.synthetic_rows(x[rows.train], weight[rows.train], encoder, binner)
+        sizes = [min(SYNTHETIC_BLOCK, n_synthetic - start) for start in range(0, n_synthetic, SYNTHETIC_BLOCK)]
+        synthetic = np.concatenate([x[:0], *(stream.block(number, size) for number, size in enumerate(sizes))])
         taught = np.concatenate([x[shuffled], synthetic])
         explained = teach(taught[:n_asked], deadline)
         n_explained = len(explained.score) if attribution is not None else 0
@@ -333,24 +340,44 @@ class _Flow:
             np.concatenate([weight[shuffled], np.full(n_synthetic, mean_weight)]),
             None if target is None else np.concatenate([target[shuffled], np.full(n_synthetic, np.nan)]),
         )
-        return stop, check, train, Counts(explained.base_value, n_synthetic, n_explained)
+        fresh = None
+        if isinstance(options.n_synthetic, str) and n_synthetic >= SYNTHETIC_BLOCK:
+
+            def block(number: int) -> LabelledCodes:
+                made = stream.block(len(sizes) + number, SYNTHETIC_BLOCK)
+                labels = self.label_fresh(made, attribution, explain)
+                weights = np.full(SYNTHETIC_BLOCK, mean_weight)
+                y = None if target is None else np.full(SYNTHETIC_BLOCK, np.nan)
+                return LabelledCodes(binner.transform(made), labels.score, labels.attribution, weights, y)
+
+            fresh = Fresh(block, SYNTHETIC_BLOCK, len(shuffled))
+        return stop, check, train, Counts(explained.base_value, n_synthetic, n_explained), fresh
+
+    def label_fresh(self, x: Array, attribution: str | None, explain: Explain | None) -> Labels:
+        """Score and explain fresh rows; where they are explained, their sums are the scores, and some are checked."""
+        if attribution is None or explain is None:
+            return Labels(self.library.raw_score(self.model, x, n_jobs=1), None, None)
+        phi, base_value = explain(x)
+        n = FRESH_CHECKED
+        check_completeness(
+            Labels(self.library.raw_score(self.model, x[:n], n_jobs=1), phi[:n], base_value), attribution
+        )
+        return Labels(base_value + phi.sum(2), phi, base_value)
 
     def n_synthetic(self, n_real: int) -> int:
         """How many synthetic rows to make."""
         wanted = self.options.n_synthetic
         return int(np.clip(4 * n_real, *SYNTHETIC_BOUNDS)) if isinstance(wanted, str) else int(wanted)
 
-    def synthetic_rows(self, n_rows: int, x: Array, weight: Array, encoder: Encoder, binner: Binner) -> Array:
-        """Synthetic rows, shape (n_rows, n_features)."""
-        stream = SyntheticRows(
+    def synthetic_rows(self, x: Array, weight: Array, encoder: Encoder, binner: Binner) -> SyntheticRows:
+        """The stream of synthetic rows of a training table."""
+        return SyntheticRows(
             x,
             weight,
             is_category=encoder.is_category_ | binner.is_categorical,
             is_integer=encoder.is_integer_,
             seed=self.seeds.synthesis,
         )
-        sizes = [min(SYNTHETIC_BLOCK, n_rows - start) for start in range(0, n_rows, SYNTHETIC_BLOCK)]
-        return np.concatenate([x[:0], *(stream.block(number, size) for number, size in enumerate(sizes))])
 
     def n_explained(self, n_real: int, n_taught: int, ensemble: TreeEnsemble) -> int:
         """How many training rows to explain; under a time budget the clock decides within this bound."""

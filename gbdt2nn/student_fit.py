@@ -1,7 +1,8 @@
 """A student from labelled codes: its scales, its tables, its batches and its training. The border to torch."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -33,6 +34,8 @@ from gbdt2nn.trees import TreeEnsemble
 
 Array = NDArray[np.float64]
 
+VISITS = 5  # how often a fresh row is drawn, on average, before another takes its place
+
 
 class LabelledCodes(NamedTuple):
     """Rows as the student meets them.
@@ -53,6 +56,23 @@ class LabelledCodes(NamedTuple):
     attribution: Array | None
     weight: Array
     y: Array | None
+
+
+class Fresh(NamedTuple):
+    """Rows without end, labelled by the teacher.
+
+    Attributes
+    ----------
+    block : callable
+        ``number -> LabelledCodes`` of `size` rows, all of them explained if any row is; the same for the same number.
+    size : int
+    first : int
+        The row of the training rows from which on fresh rows take the place of others.
+    """
+
+    block: Callable[[int], LabelledCodes]
+    size: int
+    first: int
 
 
 @dataclass(frozen=True)
@@ -84,6 +104,7 @@ def fit_student_on(
     link: Any,
     objective: str,
     options: StudentOptions,
+    fresh: Fresh | None = None,
 ) -> tuple[Any, History]:
     """Build a student for an ensemble and train it on labelled codes.
 
@@ -100,6 +121,8 @@ def fit_student_on(
     objective : str
         Of the teacher; the label term needs both.
     options : StudentOptions
+    fresh : Fresh, optional
+        Rows that take the place of the last of ``train``, block after block, while the student trains.
 
     Returns
     -------
@@ -119,10 +142,12 @@ def fit_student_on(
     train_tensors, stop_tensors = (_tensors(part, offset, options.device) for part in (train, stop))
     student.to(options.device)
     bar = _ProgressBar(options) if options.verbose else None
+    stream = None if fresh is None else FreshRows(fresh, lambda part: _tensors(part, offset, options.device))
+    batches = _Batches(train_tensors, options.batch_size, options.seed, stream)
     try:
         history = fit_student(
             student,
-            _Batches(train_tensors, options.batch_size, options.seed),
+            batches,
             loss,
             max_steps=options.max_steps,
             time_budget=options.time_budget,
@@ -132,8 +157,11 @@ def fit_student_on(
             callbacks=[bar] if bar else [],
         )
     finally:
+        if stream is not None:
+            stream.close()
         if bar:
             bar.close()
+    history.n_fresh = batches.n_fresh
     student.double()
     with torch.no_grad():
         student.base_value.copy_(torch.as_tensor(base_value))
@@ -300,21 +328,49 @@ def _tensors(part: LabelledCodes, offset: Array, device: str) -> _Tensors:
 
 
 class _Batches:
-    """Endless batches: every row once a round, in an order drawn from a generator of its own."""
+    """Endless batches: every row once a round, in an order drawn from a generator of its own.
 
-    def __init__(self, rows: _Tensors, batch_size: int, seed: int) -> None:
-        self.rows, self.size, self.seed = rows, min(batch_size, len(rows.codes)), seed
+    With fresh rows, a block of them takes the place of the oldest block each time that its rows have been drawn about
+    `VISITS` times: at fixed steps, so that the number of steps repeats a run.
+    """
+
+    def __init__(self, rows: _Tensors, batch_size: int, seed: int, fresh: "FreshRows | None" = None) -> None:
+        self.size, self.seed, self.fresh, self.n_fresh = min(batch_size, len(rows.codes)), seed, fresh, 0
+        known = rows.attribution
+        if fresh is not None and known is not None and len(known) < len(rows.codes):
+            whole = known.new_full((len(rows.codes), *known.shape[1:]), float("nan"))
+            whole[: len(known)] = known
+            rows = rows._replace(attribution=whole)
+        self.rows = rows
 
     def __iter__(self) -> Iterator[Batch]:
         generator = torch.Generator().manual_seed(self.seed)
         rows, n = self.rows, len(self.rows.codes)
+        self.step = 0
         while True:
             order = torch.randperm(n, generator=generator).to(rows.codes.device)
             for start in range(0, n - self.size + 1, self.size):
+                if self.fresh is not None:
+                    self._refresh(self.fresh)
+                    self.step += 1
                 chosen = order[start : start + self.size]
                 teacher = Explained(rows.score[chosen], self.attribution(chosen))
                 label = None if rows.y is None else rows.y[chosen]
                 yield Batch(rows.codes[chosen], teacher, label, rows.weight[chosen])
+
+    def _refresh(self, fresh: "FreshRows") -> None:
+        """Put the next block of fresh rows in its place, if it is time."""
+        every = max(1, VISITS * fresh.size // self.size)
+        if self.step == 0 or self.step % every:
+            return
+        number = self.step // every - 1
+        n_slots = (len(self.rows.codes) - fresh.first) // fresh.size
+        start = fresh.first + number % n_slots * fresh.size
+        block = fresh.take(number)
+        for old, new in zip(self.rows, block, strict=True):
+            if old is not None and new is not None:
+                old[start : start + fresh.size] = new
+        self.n_fresh += fresh.size
 
     def attribution(self, chosen: Tensor) -> Tensor | None:
         """The attributions of rows, NaN in those that are scored only."""
@@ -325,6 +381,27 @@ class _Batches:
         found = known.new_full((len(chosen), *known.shape[1:]), float("nan"))
         found[explained] = known[chosen[explained]]
         return found
+
+
+class FreshRows:
+    """Blocks of fresh rows, each made by a thread of its own while the student trains on those before."""
+
+    def __init__(self, fresh: Fresh, convert: Callable[[LabelledCodes], _Tensors]) -> None:
+        self.first, self.size = fresh.first, fresh.size
+        self._make: Callable[[int], _Tensors] = lambda number: convert(fresh.block(number))
+        self._pool = ThreadPoolExecutor(1)
+        self._ahead: dict[int, Future[_Tensors]] = {0: self._pool.submit(self._make, 0)}
+
+    def take(self, number: int) -> _Tensors:
+        """Block ``number``; the one after it is begun."""
+        block = self._ahead.pop(number, None) or self._pool.submit(self._make, number)
+        found = block.result()
+        self._ahead = {number + 1: self._pool.submit(self._make, number + 1)}
+        return found
+
+    def close(self) -> None:
+        """End the thread; a block that is being made is waited for."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def student_explained(

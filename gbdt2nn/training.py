@@ -72,6 +72,8 @@ class History:
         Length of each phase.
     best_step : int
         The step whose weights were kept: the last one, or the best by ``monitor``.
+    n_fresh : int
+        Rows that took the place of others while the student trained.
     interrupted : bool
         Whether Ctrl-C ended the run early.
     seconds : float
@@ -82,6 +84,7 @@ class History:
     n_steps: int = 0
     phase_steps: list[int] = field(default_factory=list)
     best_step: int = 0
+    n_fresh: int = 0
     interrupted: bool = False
     seconds: float = 0.0
 

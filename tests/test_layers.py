@@ -48,8 +48,8 @@ ALLOWED: dict[str, tuple[set[str], set[str], set[str]]] = {
     ),
     "distillation": (
         {
-            "arguments", "augmentation", "binning", "distilled", "encoding", "fidelity_metrics", "labelling", "options",
-            "rows", "student_fit", "teacher_intake", "teachers", "trees",
+            "arguments", "attributions", "augmentation", "binning", "distilled", "encoding", "fidelity_metrics",
+            "labelling", "options", "rows", "student_fit", "teacher_intake", "teachers", "trees",
         },
         {"numpy", "sklearn"},
         set(),
