@@ -23,11 +23,13 @@ from gbdt2nn.rows import FEWEST_TO_SPLIT, Rows, split_rows
 from gbdt2nn.student_fit import (
     LabelledCodes,
     StudentOptions,
+    embedding_r2,
     fit_student_on,
     label_loss,
     student_explained,
     torch_at_work,
 )
+from gbdt2nn.students import STUDENTS
 from gbdt2nn.teacher_intake import (
     check_categories,
     check_infinity,
@@ -38,6 +40,7 @@ from gbdt2nn.teacher_intake import (
 )
 from gbdt2nn.teachers.description import TeacherDescription
 from gbdt2nn.teachers.habits import HABITS
+from gbdt2nn.tree_arrays import leaf_numbers, refine
 from gbdt2nn.trees import TreeEnsemble
 
 Array = NDArray[np.float64]
@@ -46,6 +49,7 @@ ATTRIBUTION_SHARE = 0.4  # of a time budget, at most, for the teacher's attribut
 PATIENCE = 50  # rounds without improvement on the stop rows after which a default teacher stops
 MOST_HELD_OUT = 2000  # rows of stop and check, each, whose attributions are asked for
 HELD_OUT_SHARE = 0.15  # of the time for attributions, for each of stop and check
+BACKGROUND = 100  # training rows kept for explainers that ask for absent features
 SYNTHETIC_BLOCK = 4096  # rows of one numbered block
 SYNTHETIC_BOUNDS = (20_000, 50_000)  # "auto": four times the training rows, within these
 EXPLAINED_BOUNDS = (5_000, 20_000)  # "auto": of synthetic rows, as many as real ones, within these
@@ -93,6 +97,7 @@ def distil(
     began = time.perf_counter()
     settings = Options(**options)
     settings.check()
+    settings = settings.resolved(has_labels=y is not None)
     if task is not None:
         check_choice("task", task, ["regression", "classification"])
     return _Flow(teacher, settings, task, began).run(X, y, sample_weight)
@@ -172,6 +177,8 @@ class _Flow:
         ensemble = self.library.parse(self.model)
         check_parse(self.library, self.model, ensemble, x[:256], self.threads)
         binner = Binner.from_ensemble(ensemble)
+        if getattr(STUDENTS[options.student], "refines", False):
+            binner = refine(binner, x[rows.train], encoder.is_category_)
 
         start = time.perf_counter()
         stop, check, taught, counts = self.label(x, weight, target, rows, ensemble, binner, encoder)
@@ -195,15 +202,18 @@ class _Flow:
         seconds["student"] = time.perf_counter() - start
         distilled = Distilled(
             self.model, student, encoder, ensemble, binner, description, classes, base_value, options, rows,
+            background=taught.codes[:BACKGROUND],
             history=history, n_synthetic=counts.n_synthetic, n_explained=counts.n_explained, seconds=seconds,
         )  # fmt: skip
-        codes_checked, labels, y_checked, weight_checked = check
-        score, attribution = student_explained(student, codes_checked, explain=distilled.explains)
+        checked, labels = check
+        score, attribution = student_explained(student, checked.codes, explain=distilled.explains)
         try:
-            distilled.fidelity = distilled.measure_labels(labels, score, attribution, y_checked, weight_checked)
+            distilled.fidelity = distilled.measure_labels(labels, score, attribution, checked.y, checked.weight)
         except ValueError as error:  # labels outside the domain of the metric: what is trained is not lost over it
             warnings.warn(f"fidelity_ holds no label metric: {error}", UserWarning, stacklevel=4)
-            distilled.fidelity = distilled.measure_labels(labels, score, attribution, None, weight_checked)
+            distilled.fidelity = distilled.measure_labels(labels, score, attribution, None, checked.weight)
+        if checked.leaves is not None:
+            distilled.fidelity["embedding_r2"] = embedding_r2(student, checked)
         distilled.fidelity["measured_on"] = (
             "rows that it was trained on"
             if not rows.is_split
@@ -279,7 +289,7 @@ class _Flow:
         ensemble: TreeEnsemble,
         binner: Binner,
         encoder: Encoder,
-    ) -> tuple[LabelledCodes, tuple[Any, ...], LabelledCodes, Counts]:
+    ) -> tuple[LabelledCodes, tuple[LabelledCodes, Labels], LabelledCodes, Counts]:
         """Let the teacher label held-out rows, real training rows and synthetic rows, in that order."""
         options = self.options
         budget = options.time_budget
@@ -293,7 +303,8 @@ class _Flow:
         def coded(index: NDArray[np.int64], labels: Labels) -> LabelledCodes:
             index = index[: len(labels.score)]
             y = None if target is None else target[index].astype(np.float64)
-            return LabelledCodes(binner.transform(x[index]), labels.score, labels.attribution, weight[index], y)
+            leaves = self.leaves(ensemble, x[index])
+            return LabelledCodes(binner.transform(x[index]), labels.score, labels.attribution, weight[index], y, leaves)
 
         held_out = []
         for number, index in enumerate((rows.stop, rows.check)):
@@ -304,7 +315,7 @@ class _Flow:
             held_out.append((chosen, teach(x[chosen], until)))
         stop = coded(*held_out[0])
         checked = coded(*held_out[1])
-        check = (checked.codes, held_out[1][1], None if target is None else checked.y, checked.weight)
+        check = (checked, held_out[1][1])
 
         # real rows first: whatever the clock allows, they are explained before synthetic ones
         shuffled = np.random.default_rng(self.seeds.split + 2).permutation(rows.train)
@@ -329,8 +340,13 @@ class _Flow:
             explained.attribution,
             np.concatenate([weight[shuffled], np.full(n_synthetic, mean_weight)]),
             None if target is None else np.concatenate([target[shuffled], np.full(n_synthetic, np.nan)]),
+            self.leaves(ensemble, taught),
         )
         return stop, check, train, Counts(explained.base_value, n_synthetic, n_explained)
+
+    def leaves(self, ensemble: TreeEnsemble, x: Array) -> NDArray[np.int32] | None:
+        """Leaves of rows, for a student of the trees themselves."""
+        return leaf_numbers(ensemble, x) if getattr(STUDENTS[self.options.student], "has_trees", False) else None
 
     def synthetic_rows(self, x: Array, weight: Array, encoder: Encoder, binner: Binner) -> Array:
         """As many synthetic rows as were asked for, shape (n_synthetic, n_features)."""
