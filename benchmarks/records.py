@@ -138,8 +138,13 @@ def read_all(folder: Path) -> list[dict[str, Any]]:
 
 
 _COMMON = ("date", "versions", "hardware", "status", "data", "settings")
-_NEEDED = {"result": (*_COMMON, "suite", "method", "seed", "error"), "search": _COMMON}
+_NEEDED = {
+    "result": (*_COMMON, "suite", "method", "seed", "error"),
+    "search": _COMMON,
+    "stream": (*_COMMON, "seed"),
+}
 _NEEDED_OF_GOOD = {
     "result": ("table", "rows", "teacher", "seconds", "metrics", "fidelity"),
     "search": ("seconds", "best_params", "best_score", "n_candidates", "n_folds"),
+    "stream": ("seconds", "errors", "metric", "rows"),
 }

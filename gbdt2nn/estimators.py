@@ -348,7 +348,8 @@ class Gbdt2NNRegressor(RegressorMixin, _Gbdt2NN):
         What the teacher's explanation is: path-dependent TreeSHAP (Lundberg et al. 2020) or Saabas. Their base values
         differ.
     imitation_weight : float or "auto", default="auto"
-        Weight of the teacher's raw score in the joint loss. "auto" is 1, and 0 where ``label_weight="auto"`` is 1.
+        Weight of the teacher's raw score in the joint loss. "auto" is 1, and 0 for GBDT2NN
+        and DeepGBM as in their paper (``variant="paper"`` or ``"code"``).
     explanation_weight : float, default=1.0
         Weight of the teacher's attributions in the joint loss. At 0 no explanation is computed or used anywhere: plain
         distillation.

@@ -46,10 +46,11 @@ class Options:
 
         GBDT2NN learns from the training rows alone, as in its paper: without synthetic rows.
         """
-        learns_labels = getattr(STUDENTS[self.student], "learns_labels", False)
+        cls: Any = STUDENTS[self.student]
+        learns_labels = getattr(cls, "learns_labels", False)
         own: dict[str, Any] = {"imitation_weight": 1.0, "label_weight": 0.0}
         if learns_labels and has_labels:
-            own = {"imitation_weight": 0.0, "label_weight": 1.0}
+            own = cls.task_weights(self.student_params or {})
         if learns_labels:
             own["n_synthetic"] = 0
         return replace(self, **{name: value for name, value in own.items() if getattr(self, name) == "auto"})

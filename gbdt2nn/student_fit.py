@@ -139,7 +139,7 @@ def fit_student_on(
             phases=_phases(student, len(train.codes), options),
             validate=lambda s: _held_out_fidelity(s, stop_tensors, explained, loss),
             monitor="negative_label_loss" if keeps_best else None,
-            validate_every=max(1, min(options.max_steps // 10, 200)),
+            validate_every=max(1, min(options.max_steps // 10, 50 if keeps_best else 200)),
             callbacks=[bar] if bar else [],
         )
     finally:
@@ -239,7 +239,7 @@ def tree_arguments(
         "trees": trees_of(ensemble, base_value),
         "code_share": [np.bincount(c, weights=share, minlength=n) for c, n in zip(train.codes.T, n_codes, strict=True)],
     }
-    if options.student_params.get("inputs") == "values":
+    if cls.reads_values(options.student_params):
         found["columns"] = []
         for j, (codes, count) in enumerate(zip(train.codes.T, found["code_share"], strict=True)):
             total = [np.bincount(codes, weights=share * s, minlength=int(n_codes[j])) for s in train.score.T]

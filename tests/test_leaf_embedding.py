@@ -319,10 +319,10 @@ def test_independent_imitation_leaves_the_predictor_as_it_is():
 def test_variants_set_the_switches_and_a_switch_goes_before(variant):
     model = student(variant=variant)
     assert model.switches == VARIANTS[variant]
-    assert (model.leaf_embedding.norm is None) == (variant == "paper")
-    assert (model.networks.norms is None) == (variant == "paper")
+    assert (model.leaf_embedding.norm is None) == (variant != "code")
+    assert (model.networks.norms is None) == (variant != "code")
     learning = {id(p) for p in model.second_stage_parameters(model)}
-    assert (id(model.output_weight) in learning) == (variant == "paper")
+    assert (id(model.output_weight) in learning) == (variant != "code")
     assert not learning & {id(p) for p in model.leaf_embedding.parameters()}
     assert student(variant=variant, embedding_floor=0.1).switches["embedding_floor"] == 0.1
 
@@ -330,7 +330,7 @@ def test_variants_set_the_switches_and_a_switch_goes_before(variant):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"variant": "thesis"}, r"student_params\['variant'\] must be one of \['paper', 'code'\]"),
+        ({"variant": "thesis"}, r"student_params\['variant'\] must be one of \['refined', 'paper', 'code'\]"),
         ({"explanation": "magic"}, r"student_params\['explanation'\] must be one of"),
         ({"explanation": "none"}, "explanation_weight must be 0"),
         ({"hidden": ()}, r"student_params\['hidden'\] must hold positive integers"),
@@ -360,8 +360,9 @@ class TestEstimators:
         assert model.fidelity_["embedding_r2"] > 0.9
         assert model.explain(X[:5]).values.shape == (5, 3)
         terms = {name for step in model.history_.steps for name in step}
-        assert {"leaf_embedding", "embedding", "label", "explanation"} <= terms
-        assert "imitation" not in terms
+        assert terms - {"step", "learning_rate", "total"} == {
+            *("leaf_embedding", "embedding", "label", "imitation", "explanation"),
+        }
         assert model.n_synthetic_ == 0
 
     def test_classes(self, three_classes, gbdt2nn_options):
@@ -373,7 +374,16 @@ class TestEstimators:
         assert two.predict_proba(X).shape == (300, 2)
         assert two.score(X, y == "low") > 0.85
 
-    @pytest.mark.parametrize("params", [{"variant": "code"}, {"inputs": "values"}, {"explanation": "independent"}])
+    def test_as_in_the_paper_labels_alone_are_the_task(self, numbers, gbdt2nn_options):
+        X, y = numbers
+        options = gbdt2nn_options | {"student_params": {**NETS, "variant": "paper"}, "explanation_weight": 0}
+        options["student_params"]["explanation"] = "none"
+        model = Gbdt2NNRegressor(LGBMRegressor(**SMALL), **options).fit(X, y)
+        terms = {name for step in model.history_.steps for name in step}
+        assert terms - {"step", "learning_rate", "total"} == {"leaf_embedding", "embedding", "label"}
+        assert model.student_.columns.n_columns == 3  # one standardised value each
+
+    @pytest.mark.parametrize("params", [{"variant": "code"}, {"variant": "paper"}, {"explanation": "independent"}])
     def test_it_learns_whatever_it_is_told(self, numbers, gbdt2nn_options, params):
         X, y = numbers
         options = gbdt2nn_options | {"student_params": {**NETS, **params}}

@@ -230,7 +230,7 @@ class DeepGBM(nn.Module):
         self.register_buffer("base_value", torch.as_tensor(np.asarray(base_value, np.float64), dtype=torch.float32))
         self.register_buffer("score_scale", torch.as_tensor(scale, dtype=torch.float32))
         self.parts = parts
-        as_code = gbdt2nn.get("variant", "paper") == "code"
+        as_code = gbdt2nn.get("variant") == "code"
         # the whole adds the base value; its part has none
         self.gbdt2nn = GBDT2NN(
             columns, base_value=np.zeros(len(scale)), score_scale=scale, trees=trees, seed=seed, **gbdt2nn
@@ -272,6 +272,9 @@ class DeepGBM(nn.Module):
                 "explanation_weight must be 0 with student_params['parts'] = 'trees+catnn', whose score passes no "
                 f"network that a head could share (or name explanation='independent'), got {explanation_weight}"
             )
+
+    reads_values = staticmethod(GBDT2NN.reads_values)
+    task_weights = staticmethod(GBDT2NN.task_weights)
 
     @staticmethod
     def walks_trees(params: Mapping[str, Any]) -> bool:

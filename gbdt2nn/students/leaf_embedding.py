@@ -25,25 +25,37 @@ from gbdt2nn.students.tree_groups import (
 from gbdt2nn.students.value_encoding import Columns
 from gbdt2nn.training import Phase
 
-# What each switch is where it is not given: as the paper says, and as its authors' code does (motefly/DeepGBM).
+# What each switch is where it is not given: as refined here, as the paper says, and as its authors' code (motefly/DeepGBM)
+# does. Where the paper is silent, "paper" does as the code.
+_PAPER: dict[str, Any] = {
+    "embedding_norm": False,  # batch normalisation of the leaf embedding
+    "embedding_dropout": 0.0,
+    "embedding_floor": 0.0,  # below which the weight of the embedding term does not fall
+    "weighted_embedding": False,  # each dimension of the embedding counts by |w|
+    "output_learns": True,  # w and w0, after the first stage
+    "hidden_norm": False,  # batch normalisation in the networks
+    "embedding_start": "random",
+    "embedding_scale": 1.0,  # of the initial vectors of leaves, relative to those of the code
+    "activation": "relu",
+    "inputs": "values",
+}
 VARIANTS: dict[str, dict[str, Any]] = {
-    "paper": {
-        "embedding_norm": False,  # batch normalisation of the leaf embedding
-        "embedding_dropout": 0.0,
-        "embedding_floor": 0.0,  # below which the weight of the embedding term does not fall
-        "weighted_embedding": False,  # each dimension of the embedding counts by |w|
-        "output_learns": True,  # w and w0, after the first stage
-        "hidden_norm": False,  # batch normalisation in the networks
+    "refined": {
+        **_PAPER,
         "embedding_start": "leaf_values",
+        "embedding_scale": 0.1,
+        "activation": "silu",
+        "inputs": "thresholds",
     },
+    "paper": _PAPER,
     "code": {
+        **_PAPER,
         "embedding_norm": True,
         "embedding_dropout": 0.5,
         "embedding_floor": 0.3,
         "weighted_embedding": True,
         "output_learns": False,
         "hidden_norm": True,
-        "embedding_start": "random",
     },
 }
 FEWEST_STEPS = 25  # of an epoch, where weights decay by epochs
@@ -75,16 +87,19 @@ class GBDT2NN(nn.Module):
         The ensemble, as plain arrays.
     code_share : sequence of ndarray of shape (n_codes,), optional
         Share of the training rows that have each code.
-    variant : {"paper", "code"}, default="paper"
-        What the switches below are where they are None: what the paper says, or what its authors' code does.
+    variant : {"refined", "paper", "code"}, default="refined"
+        What the switches below are where they are None: what the paper says, what its authors' code does, or the paper's
+        method as refined here: other inputs and activation, a first stage that starts at its goal, and, by
+        ``imitation_weight="auto"``, the teacher's raw score as part of the task.
     n_groups : int, default=10
         Groups of trees, over all outputs; each output has at least one.
     n_top_features : int, default=128
         Features that a group's network reads.
     embedding_size : int, default=20
     hidden : sequence of int, default=(100, 100, 100, 50)
-    activation : {"relu", "silu", "gelu", "softplus", "tanh"}, optional
-        ReLU, or SiLU where the explanation is derived from the network: through ReLU its gradient reaches no bias.
+    activation : {"silu", "relu", "gelu", "softplus", "tanh"}, optional
+        SiLU; ReLU with ``"paper"`` and ``"code"``, save where the explanation is derived from the network: through ReLU its
+        gradient reaches no bias.
     embedding_share : float, optional
         Share of the steps that the first stage takes: 0.2, or 0.05 where it starts at the leaf values.
     embedding_decay, decay_epochs : float, int, default=0.7, 2
@@ -94,9 +109,12 @@ class GBDT2NN(nn.Module):
         Switches; None is what the variant says.
     embedding_start : {"leaf_values", "random"}, optional
         ``"leaf_values"``: random vectors, moved as little as makes ``w G + w0`` the sum of leaf values. NOTE[DIFF]: neither
-        the paper nor its code begins there; it is a minimum of eq. 9, which otherwise takes many steps to come near. Where
-        it is None, ``variant="code"`` begins at random vectors, and so does ``embedding_norm``.
-    inputs : {"values", "thresholds"}, default="thresholds"
+        the paper nor its code begins there; it is a minimum of eq. 9, which otherwise takes many steps to come near. Not
+        with ``embedding_norm``.
+    embedding_scale : float, optional
+        Of the initial vectors of leaves: 1 as in the code, 0.1 with ``"refined"``. What lies across *w* never learns in
+        eq. 9, and the networks spend themselves on imitating it.
+    inputs : {"thresholds", "values"}, optional
         ``"values"``: standardised numbers and encoded categories, as DeepGBM's networks read them. ``"thresholds"``:
         NOTE[DIFF] the piecewise linear encoding at the teacher's thresholds, as the other students read it.
     explanation : {"head", "none", "independent", "gradient_x_input", "integrated_gradients"}, default="head"
@@ -131,7 +149,7 @@ class GBDT2NN(nn.Module):
         tables: Sequence[NDArray[np.float64]] | None = None,
         used: NDArray[np.bool_] | None = None,
         code_share: Sequence[ArrayLike] | None = None,
-        variant: str = "paper",
+        variant: str = "refined",
         n_groups: int = 10,
         n_top_features: int = 128,
         embedding_size: int = 20,
@@ -147,7 +165,8 @@ class GBDT2NN(nn.Module):
         output_learns: bool | None = None,
         hidden_norm: bool | None = None,
         embedding_start: str | None = None,
-        inputs: str = "thresholds",
+        embedding_scale: float | None = None,
+        inputs: str | None = None,
         explanation: str = "head",
         head_from: str = "hidden",
         gradient_steps: int = 8,
@@ -162,10 +181,15 @@ class GBDT2NN(nn.Module):
             "output_learns": output_learns,
             "hidden_norm": hidden_norm,
             "embedding_start": embedding_start,
+            "embedding_scale": embedding_scale,
+            "activation": activation,
+            "inputs": inputs,
         }
         self.switches = {name: VARIANTS[variant][name] if value is None else value for name, value in given.items()}
         if self.switches["embedding_norm"] and embedding_start is None:
             self.switches["embedding_start"] = "random"
+        if explanation in DERIVED and activation is None:
+            self.switches["activation"] = "silu"
         usual = 0.05 if self.switches["embedding_start"] == "leaf_values" else 0.2
         self.embedding_share = usual if embedding_share is None else embedding_share
         self.embedding_decay, self.decay_epochs = embedding_decay, decay_epochs
@@ -205,15 +229,15 @@ class GBDT2NN(nn.Module):
             size=embedding_size,
             norm=self.switches["embedding_norm"],
             dropout=self.switches["embedding_dropout"],
+            scale=self.switches["embedding_scale"],
             exact=self.switches["embedding_start"] == "leaf_values",
             generator=generator(0),
         )
-        smooth = explanation in DERIVED
         self.networks = GroupNetworks(
             mask,
             hidden=tuple(hidden),
             size=embedding_size,
-            activation=activation or ("silu" if smooth else "relu"),
+            activation=self.switches["activation"],
             norm=self.switches["hidden_norm"],
             generator=generator(1),
         )
@@ -234,6 +258,16 @@ class GBDT2NN(nn.Module):
     def _keep(self, name: str, values: ArrayLike) -> None:
         self.register_buffer(name, torch.as_tensor(np.asarray(values, np.float64), dtype=torch.float32))
 
+    @staticmethod
+    def reads_values(params: Mapping[str, Any]) -> bool:
+        """Whether its columns are values rather than the encoding at thresholds; ``params`` as in ``student_params``."""
+        return (params.get("inputs") or VARIANTS[params.get("variant", "refined")]["inputs"]) == "values"
+
+    @staticmethod
+    def task_weights(params: Mapping[str, Any]) -> dict[str, float]:
+        """Its own weights of the task's two terms where there are labels: the paper learns from labels alone."""
+        return {"imitation_weight": float(params.get("variant", "refined") == "refined"), "label_weight": 1.0}
+
     @classmethod
     def check_options(cls, params: Mapping[str, Any], explanation_weight: float) -> None:
         """Refuse options of its own that are out of range, before any work begins."""
@@ -241,7 +275,7 @@ class GBDT2NN(nn.Module):
             "variant": tuple(VARIANTS),
             "activation": (None, *ACTIVATIONS),
             "embedding_start": (None, "random", "leaf_values"),
-            "inputs": ("values", "thresholds"),
+            "inputs": (None, "values", "thresholds"),
             "explanation": EXPLANATIONS,
             "head_from": ("hidden", "embedding"),
             **{name: (None, False, True) for name in ("embedding_norm", "weighted_embedding", "output_learns")},
@@ -274,7 +308,7 @@ class GBDT2NN(nn.Module):
                 f"student_params['activation'] must be one of {list(SMOOTH)} where the explanation is derived from the "
                 f"network (through others its gradient misses the biases), got {params['activation']!r}"
             )
-        norm = VARIANTS[params.get("variant", "paper")]["embedding_norm"]
+        norm = VARIANTS[params.get("variant", "refined")]["embedding_norm"]
         norm = norm if params.get("embedding_norm") is None else params["embedding_norm"]
         if params.get("embedding_start") == "leaf_values" and norm:
             raise ValueError(

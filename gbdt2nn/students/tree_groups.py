@@ -131,6 +131,8 @@ class LeafEmbedding(nn.Module):
         Batch normalisation of the embedding, as in the authors' code.
     dropout : float
         In training, between embedding and output; 0.5 in the authors' code.
+    scale : float
+        Of the initial vectors; at 1 they have variance 1 / trees of a group, as in the authors' code.
     exact : bool
         Start where ``w G + w0`` is the group's sum of leaf values already. Our own; without ``norm`` only.
     generator : torch.Generator
@@ -150,6 +152,7 @@ class LeafEmbedding(nn.Module):
         size: int,
         norm: bool,
         dropout: float,
+        scale: float = 1.0,
         exact: bool,
         generator: torch.Generator,
     ) -> None:
@@ -161,15 +164,15 @@ class LeafEmbedding(nn.Module):
         self.value: Tensor
         self.center: Tensor
         self.register_buffer("slots", torch.as_tensor(groups.slots))
-        scale = score_scale[groups.output]
+        unit = score_scale[groups.output]
         n_of_output = np.bincount(groups.output, minlength=len(trees.shift))
         # each group bears its share of what the base value takes from the sum of leaf values
-        center = trees.shift[groups.output] / n_of_output[groups.output] / scale
+        center = trees.shift[groups.output] / n_of_output[groups.output] / unit
         output_of_leaf = np.repeat(trees.tree_output, np.diff(trees.first_leaf))
         value = np.append(trees.leaf_value / score_scale[output_of_leaf], 0.0)
         self.register_buffer("center", torch.as_tensor(center, dtype=torch.float32))
         self.register_buffer("value", torch.as_tensor(value, dtype=torch.float32))
-        draw = torch.randn(n_leaves + 1, size, generator=generator) / n_slots**0.5
+        draw = torch.randn(n_leaves + 1, size, generator=generator) * (scale / n_slots**0.5)
         draw[-1] = 0.0  # the row of an empty slot
         self.table = nn.Parameter(draw)
         self.table.no_decay = True  # type: ignore[attr-defined]
