@@ -31,6 +31,7 @@ _METRICS = (
     ("log_loss", "log loss", ".4f"),
 )
 _COST = (
+    ("embedding_r2", "leaf-embedding R²", ".4f"),
     ("n_steps", "steps", ".0f"),
     ("n_synthetic", "synthetic rows", ".0f"),
     ("n_explained", "rows explained", ".0f"),
@@ -107,18 +108,34 @@ def _of_data(name: str, group: Sequence[Record]) -> list[str]:
 
     lines += _reasons(students)
     metrics = [column for column in _METRICS if _any(good, lambda r, c=column: r["metrics"]["teacher"].get(c[0]))]
-    cells = [["", "seeds", *(heading for _, heading, _ in (*metrics, *_COST))]]
+    # students of one kind alone have leaf embeddings
+    cost = [
+        column
+        for column in _COST
+        if column[0] != "embedding_r2" or _any(good, lambda r, c=column: _cost_of(r).get(c[0]))
+    ]
+    cells = [["", "seeds", *(heading for _, heading, _ in (*metrics, *cost))]]
     # Methods of one seed share their teacher: one record for each seed tells of it.
     taught = {record["seed"]: record for record in good}.values()
     values = [_cell([r["metrics"]["teacher"].get(key) for r in taught], style) for key, _, style in metrics]
     cells.append(
-        ["teacher", str(len(taught)), *values, "–", "–", "–", _cell([r["seconds"]["teacher"] for r in taught], ".1f")]
+        [
+            "teacher",
+            str(len(taught)),
+            *values,
+            *["–"] * (len(cost) - 1),
+            _cell([r["seconds"]["teacher"] for r in taught], ".1f"),
+        ]
     )
     for method, runs in students:
         values = [_cell([r["metrics"]["student"].get(key) for r in runs], style) for key, _, style in metrics]
-        costs = [_cell([{**r["student"], **r["seconds"]}[key] for r in runs], style) for key, _, style in _COST]
+        costs = [_cell([_cost_of(r).get(key) for r in runs], style) for key, _, style in cost]
         cells.append([method.replace("_", " "), str(len(runs)), *values, *costs])
     return [*lines, *_table(cells), ""]
+
+
+def _cost_of(record: Record) -> dict[str, Any]:
+    return {**record.get("student", {}), **record["seconds"]}
 
 
 def _reasons(students: Sequence[tuple[str, Sequence[Record]]]) -> list[str]:

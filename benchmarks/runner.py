@@ -268,6 +268,9 @@ def _fill(
             "parameters": {key: value for key, value in model.get_params(deep=False).items() if key != "teacher"},
             "seconds": dict(model.seconds_),
         }
+        embedding = getattr(model, "fidelity_", {}).get("embedding_r2")
+        if embedding is not None:  # of the first stage by itself, on held-out rows
+            record["student"]["embedding_r2"] = embedding
         record["metrics"]["student"] = task_metrics(task, model, X_test, y_test)
         record["fidelity"] = dict(gbdt2nn.fidelity(model, X_test, y_test))
         if settings.get("reasons"):

@@ -495,7 +495,9 @@ def _held_out_fidelity(student: Any, rows: _Tensors, explained: bool, loss: Join
         found["attribution_r2"] = attribution_r2(rows.attribution.cpu().numpy(), attribution, weight)
     if loss.label is not None and rows.y is not None:
         per_row = loss.label(torch.as_tensor(score), rows.y.cpu().double()).numpy()
-        found["negative_label_loss"] = -float(np.average(per_row, weights=weight))
+        # before the second stage the networks have learned nothing: none of their weights are to be kept
+        early = getattr(student, "in_first_stage", False)
+        found["negative_label_loss"] = -np.inf if early else -float(np.average(per_row, weights=weight))
     return found
 
 

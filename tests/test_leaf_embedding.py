@@ -382,6 +382,11 @@ class TestEstimators:
         terms = {name for step in model.history_.steps for name in step}
         assert terms - {"step", "learning_rate", "total"} == {"leaf_embedding", "embedding", "label"}
         assert model.student_.columns.n_columns == 3  # one standardised value each
+        # the weights that are kept are of the second stage, however short it is
+        short = Gbdt2NNRegressor(LGBMRegressor(**SMALL), **(options | {"max_steps": 20})).fit(X, y)
+        first = round(0.2 * 20)
+        assert short.history_.validations[0]["negative_label_loss"] == -np.inf
+        assert short.history_.best_step > first
 
     @pytest.mark.parametrize("params", [{"variant": "code"}, {"variant": "paper"}, {"explanation": "independent"}])
     def test_it_learns_whatever_it_is_told(self, numbers, gbdt2nn_options, params):

@@ -273,6 +273,11 @@ class DeepGBM(nn.Module):
                 f"network that a head could share (or name explanation='independent'), got {explanation_weight}"
             )
 
+    @property
+    def in_first_stage(self) -> bool:
+        """Whether the networks have not begun to learn."""
+        return self.gbdt2nn.in_first_stage
+
     reads_values = staticmethod(GBDT2NN.reads_values)
     task_weights = staticmethod(GBDT2NN.task_weights)
 

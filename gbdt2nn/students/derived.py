@@ -35,7 +35,7 @@ def gradient_x_input(
     Examples
     --------
     >>> import torch
-    >>> gradient_x_input(lambda x: (x * x).sum(1, keepdim=True), torch.tensor([[1.0, 2.0]]), torch.zeros(2))
+    >>> gradient_x_input(lambda x: (x * x).sum(1, keepdim=True), torch.tensor([[1.0, 2.0]]), torch.zeros(2)).detach()
     tensor([[[2., 8.]]])
     """
     return _gradients(score, x, target) * (x - baseline).unsqueeze(1)
@@ -52,7 +52,7 @@ def integrated_gradients(
     Examples
     --------
     >>> import torch
-    >>> integrated_gradients(lambda x: (x * x).sum(1, keepdim=True), torch.tensor([[1.0, 2.0]]), torch.zeros(2))
+    >>> integrated_gradients(lambda x: (x * x).sum(1, keepdim=True), torch.tensor([[1.0, 2.0]]), torch.zeros(2)).detach()
     tensor([[[1., 4.]]])
     """
     way = x - baseline

@@ -56,10 +56,9 @@ def test_every_row_of_the_papers_tables_can_be_made(tmp_path, monkeypatch):
         "integrated_gradients",
     }
     assert found["gbdt2nn_shap"]["fidelity"]["attribution_r2"] is None
-    # D2 is GBDT2NN: the same steps give the same student, but for the activation that derived explanations ask for
-    assert found["deepgbm_d2"]["fidelity"]["embedding_r2"] == pytest.approx(
-        found["gbdt2nn_shap"]["fidelity"]["embedding_r2"]
-    )
+    # D2 is GBDT2NN: the same steps give the same student
+    assert found["deepgbm_d2"]["metrics"]["student"] == pytest.approx(found["gbdt2nn_shap"]["metrics"]["student"])
+    assert found["gbdt2nn_shap"]["student"]["embedding_r2"] > 0.99
     text = report(list(found.values()))
     assert "| gbdt2nn shap | – |" in text
     assert "computes as the teacher" in text
