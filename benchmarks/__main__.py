@@ -1,4 +1,4 @@
-"""Command line: ``python -m benchmarks run | report | list | demo | search``."""
+"""Command line: ``python -m benchmarks run | report | list | demo | search | stream``."""
 
 import argparse
 import sys
@@ -50,6 +50,12 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="train a student of California housing, print its table, write its report")
     demo.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="default: report.html")
     demo.set_defaults(command=_demo)
+
+    stream = commands.add_parser("stream", help="run and record the experiment on a drifting stream")
+    stream.add_argument("--data", nargs="+", default=["bike_sharing"], metavar="NAME", help="sets in the order of time")
+    stream.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N - 1; default: 3")
+    stream.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER", help="default: results/")
+    stream.set_defaults(command=_stream)
 
     search = commands.add_parser("search", help="run and record the grid search on California housing")
     search.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER", help="default: results/")
@@ -131,6 +137,15 @@ def _demo(asked: argparse.Namespace) -> int:
     from benchmarks.demo import demo
 
     demo(asked.out, say=_say)
+    return 0
+
+
+def _stream(asked: argparse.Namespace) -> int:
+    from benchmarks.stream import stream
+
+    for name in asked.data:
+        for seed in range(asked.seeds):
+            stream(name, seed=seed, out=asked.out, say=_say)
     return 0
 
 

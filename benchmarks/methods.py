@@ -6,43 +6,14 @@ To add a method, write one function here, list it in `METHODS` and name it in a 
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.frozen import FrozenEstimator
 
 import gbdt2nn
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What a method may see: no test row is among it.
-
-    Parameters
-    ----------
-    task : {"regression", "binary", "multiclass"}
-    X : DataFrame of shape (n_samples, n_features)
-        The teacher's training and stop rows.
-    y : ndarray of shape (n_samples,)
-    teacher : fitted LGBMRegressor or LGBMClassifier
-    student : mapping
-        Parameters that every student of the suite shares.
-    time_budget : float or None
-        Wall-clock seconds that remain after the teacher.
-    n_jobs : int
-    seed : int
-    """
-
-    task: str
-    X: pd.DataFrame
-    y: np.ndarray
-    teacher: Any
-    student: Mapping[str, Any]
-    time_budget: float | None
-    n_jobs: int
-    seed: int
+from benchmarks.paper_methods import PAPER_METHODS
+from benchmarks.problem import Problem, fit
 
 
 def teacher(problem: Problem) -> None:
@@ -52,17 +23,17 @@ def teacher(problem: Problem) -> None:
 
 def score_imitation(problem: Problem) -> Any:
     """Fit the self-explaining architecture to the teacher's score alone: plain distillation."""
-    return _fit(problem, student="self_explaining", explanation_weight=0.0)
+    return fit(problem, student="self_explaining", explanation_weight=0.0)
 
 
 def auxiliary_head(problem: Problem) -> Any:
     """Fit a network whose second head learns the teacher's attributions: explanation as an auxiliary task."""
-    return _fit(problem, student="mlp")
+    return fit(problem, student="mlp")
 
 
 def self_explaining(problem: Problem) -> Any:
     """Fit the student whose score is the base value plus the sum of its attributions."""
-    return _fit(problem, student="self_explaining")
+    return fit(problem, student="self_explaining")
 
 
 def labels_only(problem: Problem) -> Any:
@@ -70,7 +41,7 @@ def labels_only(problem: Problem) -> Any:
 
     No synthetic rows: they have no labels. The encoding still stands at the teacher's thresholds.
     """
-    return _fit(
+    return fit(
         problem,
         student="self_explaining",
         imitation_weight=0.0,
@@ -86,27 +57,14 @@ METHODS: dict[str, Callable[[Problem], Any]] = {
     "auxiliary_head": auxiliary_head,
     "self_explaining": self_explaining,
     "labels_only": labels_only,
+    **PAPER_METHODS,
 }
-
-
-def _fit(problem: Problem, **own: Any) -> Any:
-    if problem.time_budget is not None and problem.time_budget <= 0:
-        raise RuntimeError(f"the teacher used up the time budget: {problem.time_budget:.1f} s remain")
-    estimator = gbdt2nn.Gbdt2NNRegressor if problem.task == "regression" else gbdt2nn.Gbdt2NNClassifier
-    model = estimator(
-        FrozenEstimator(problem.teacher),
-        time_budget=problem.time_budget,
-        n_jobs=problem.n_jobs,
-        random_state=problem.seed,
-        **{**problem.student, **own},
-    )
-    return model.fit(problem.X, problem.y)
 
 
 def warm_up() -> None:
     """Fit a tiny student, so that no method's seconds hold the loading of libraries and the compiling of kernels."""
     X = np.random.default_rng(0).normal(size=(100, 2))
-    for name in ("self_explaining", "mlp"):
+    for name in ("self_explaining", "mlp", "leaf_embedding"):
         gbdt2nn.Gbdt2NNRegressor(
             teacher_params={"n_estimators": 2}, student=name, max_steps=2, n_synthetic=10, n_jobs=1, random_state=0
         ).fit(X, X[:, 0])

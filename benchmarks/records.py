@@ -194,9 +194,11 @@ _NEEDED = {
     "result": (*_COMMON, "suite", "method", "seed", "error"),
     "search": _COMMON,
     "speed": (*_COMMON, "suite", "measurement", "seed", "error"),
+    "stream": (*_COMMON, "seed"),
 }
 _NEEDED_OF_GOOD = {
     "result": ("table", "rows", "teacher", "seconds", "metrics", "fidelity"),
     "search": ("seconds", "best_params", "best_score", "n_candidates", "n_folds"),
     "speed": ("table", "model", "results"),
+    "stream": ("seconds", "errors", "metric", "rows"),
 }

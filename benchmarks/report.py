@@ -32,6 +32,7 @@ _METRICS = (
     ("log_loss", "log loss", ".4f"),
 )
 _COST = (
+    ("embedding_r2", "leaf-embedding R²", ".4f"),
     ("n_steps", "steps", ".0f"),
     ("n_synthetic", "synthetic rows", ".0f"),
     ("n_explained", "rows explained", ".0f"),
@@ -71,6 +72,7 @@ def report(found: Sequence[Record]) -> str:
         lines += [f"## Suite {suite}", ""]
         for name, of_data in _groups(of_suite, lambda record: record["data"]):
             lines += _of_data(name, of_data)
+    lines += _streams([record for record in found if record["kind"] == "stream"])
     lines += _failures(found)
     lines += _searches(searches)
     lines += _speed([record for record in found if record["kind"] == "speed"])
@@ -106,19 +108,70 @@ def _of_data(name: str, group: Sequence[Record]) -> list[str]:
             cells.append([method.replace("_", " "), str(len(runs)), *values])
         lines += [*_table(cells), ""]
 
+    lines += _reasons(students)
     metrics = [column for column in _METRICS if _any(good, lambda r, c=column: r["metrics"]["teacher"].get(c[0]))]
-    cells = [["", "seeds", *(heading for _, heading, _ in (*metrics, *_COST))]]
+    # students of one kind alone have leaf embeddings
+    cost = [
+        column
+        for column in _COST
+        if column[0] != "embedding_r2" or _any(good, lambda r, c=column: _cost_of(r).get(c[0]))
+    ]
+    cells = [["", "seeds", *(heading for _, heading, _ in (*metrics, *cost))]]
     # Methods of one seed share their teacher: one record for each seed tells of it.
     taught = {record["seed"]: record for record in good}.values()
     values = [_cell([r["metrics"]["teacher"].get(key) for r in taught], style) for key, _, style in metrics]
     cells.append(
-        ["teacher", str(len(taught)), *values, "–", "–", "–", _cell([r["seconds"]["teacher"] for r in taught], ".1f")]
+        [
+            "teacher",
+            str(len(taught)),
+            *values,
+            *["–"] * (len(cost) - 1),
+            _cell([r["seconds"]["teacher"] for r in taught], ".1f"),
+        ]
     )
     for method, runs in students:
         values = [_cell([r["metrics"]["student"].get(key) for r in runs], style) for key, _, style in metrics]
-        costs = [_cell([{**r["student"], **r["seconds"]}[key] for r in runs], style) for key, _, style in _COST]
+        costs = [_cell([_cost_of(r).get(key) for r in runs], style) for key, _, style in cost]
         cells.append([method.replace("_", " "), str(len(runs)), *values, *costs])
     return [*lines, *_table(cells), ""]
+
+
+def _cost_of(record: Record) -> dict[str, Any]:
+    return {**record.get("student", {}), **record["seconds"]}
+
+
+def _reasons(students: Sequence[tuple[str, Sequence[Record]]]) -> list[str]:
+    """Return the table of what students state, and of what they compute by an explainer from outside."""
+    asked = [(method, [r for r in runs if r.get("reasons")]) for method, runs in students]
+    asked = [(method, runs) for method, runs in asked if runs]
+    if not asked:
+        return []
+    explainers = sorted({name for _, runs in asked for r in runs for name in r["reasons"]["post_hoc"]})
+    said = [name.replace("_", " ") for name in explainers]
+    cells = [
+        [
+            "method",
+            "states the teacher's",
+            "computes as the teacher",
+            *(f"{name} against the teacher's" for name in said),
+        ]
+    ]
+    for method, runs in asked:
+        stated = _cell([r["fidelity"].get("attribution_r2") for r in runs], ".4f")
+        same = _cell([r["reasons"]["same"]["attribution_r2"] for r in runs], ".4f")
+        post_hoc = [
+            _cell([r["reasons"]["post_hoc"].get(name, {}).get("attribution_r2") for r in runs], ".4f")
+            for name in explainers
+        ]
+        cells.append([method.replace("_", " "), stated, same, *post_hoc])
+    return [
+        "Attribution R². *States*: what the student outputs against the teacher's own explanation, on the test rows.",
+        "*Computes*: teacher and student both asked by permutation SHAP on the same orders and background rows, on some",
+        "test rows. Elsewhere: an explainer of the student against the teacher's own explanation.",
+        "",
+        *_table(cells),
+        "",
+    ]
 
 
 def _failures(found: Sequence[Record]) -> list[str]:
@@ -136,6 +189,29 @@ def _failures(found: Sequence[Record]) -> list[str]:
         ]
         cells.append([*row, f"{error['type']}: {error['message']}"])
     return ["## Failed", "", *_table(cells), ""]
+
+
+def _streams(streams: Sequence[Record]) -> list[str]:
+    """Return the tables of drifting streams: a row for each model, a column for each batch it was tested on."""
+    good = [record for record in streams if record["status"] == "ok"]
+    if not good:
+        return []
+    lines = ["## Drifting streams", ""]
+    lines += [
+        "Error on each batch of rows in the order of time; the first taught, each was met before it was learned.",
+        "",
+    ]
+    for name, runs in _groups(good, lambda record: record["data"]):
+        n_batches = len(next(iter(runs[0]["errors"].values())))
+        metric = "RMSE" if runs[0]["metric"] == "rmse" else "log loss"
+        lines += [f"### {name}", "", f"{metric} by batch. Seeds: {len(runs)}.", ""]
+        cells = [["model", *(f"batch {i + 2}" for i in range(n_batches)), "mean"]]
+        for model in runs[0]["errors"]:
+            errors = [r["errors"][model] for r in runs]
+            batches = [_cell([e[i] for e in errors], ".4g") for i in range(n_batches)]
+            cells.append([model.replace("_", " "), *batches, _cell([statistics.fmean(e) for e in errors], ".4g")])
+        lines += [*_table(cells), ""]
+    return lines
 
 
 def _searches(searches: Sequence[Record]) -> list[str]:

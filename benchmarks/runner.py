@@ -154,7 +154,11 @@ def _prepare(entry: data.Entry, settings: Mapping[str, Any], seed: int) -> dict[
         if table.part is None or not (table.part == settings["part"]).any():
             raise BenchmarkError(f"data set {table.name!r} has no rows whose published split is {settings['part']!r}")
         rows = rows[table.part == settings["part"]]
-    rows = np.random.default_rng(seed).permutation(rows)[: settings["max_rows"]]
+    if settings.get("ordered"):  # the seed draws the models; evenly spaced rows keep the whole span of time
+        n_rows = min(len(rows), settings["max_rows"] or len(rows))
+        rows = rows[np.linspace(0, len(rows) - 1, n_rows).astype(np.int64)]
+    else:
+        rows = np.random.default_rng(seed).permutation(rows)[: settings["max_rows"]]
     train, stop, test = split(rows)
 
     def part(index: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
@@ -248,9 +252,40 @@ def _fill(
             "parameters": {key: value for key, value in model.get_params(deep=False).items() if key != "teacher"},
             "seconds": dict(model.seconds_),
         }
+        embedding = getattr(model, "fidelity_", {}).get("embedding_r2")
+        if embedding is not None:  # of the first stage by itself, on held-out rows
+            record["student"]["embedding_r2"] = embedding
         record["metrics"]["student"] = task_metrics(task, model, X_test, y_test)
         record["fidelity"] = dict(gbdt2nn.fidelity(model, X_test, y_test))
+        if settings.get("reasons"):
+            record["reasons"] = _reasons(model, X_test.iloc[: settings["reasons"]])
     record["seconds"]["evaluation"] = time.perf_counter() - start
+
+
+REASONS = ("attribution_r2", "attribution_cosine", "top3_overlap")
+
+
+def _reasons(model: Any, X: pd.DataFrame) -> dict[str, Any]:
+    """Return what the student computes, by explainers from outside, held against the teacher.
+
+    Returns
+    -------
+    reasons : dict
+        ``same``: both sides by ``permutation_shap``, which tells whether they compute for the same reasons. ``post_hoc``:
+        each explainer of the student against the teacher's own explanation, for a student that states none itself.
+    """
+
+    def kept(found: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: found[name] for name in REASONS}
+
+    both = {"explainer": "permutation_shap", "teacher_explainer": "permutation_shap"}
+    found: dict[str, Any] = {"n_rows": len(X), "same": kept(gbdt2nn.fidelity(model, X, **both)), "post_hoc": {}}
+    if model.explanation_weight == 0:
+        explainers = ["permutation_shap"]
+        if model.student == "leaf_embedding":
+            explainers += ["gradient_x_input", "integrated_gradients"]
+        found["post_hoc"] = {name: kept(gbdt2nn.fidelity(model, X, explainer=name)) for name in explainers}
+    return found
 
 
 def task_metrics(task: str, model: Any, X: pd.DataFrame, y: np.ndarray) -> dict[str, float]:

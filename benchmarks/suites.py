@@ -4,6 +4,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+PAPER_METHODS = (
+    "teacher",
+    *(
+        f"gbdt2nn{way}_{kind}"
+        for kind in ("shap", "path")
+        for way in ("", "_independent", "_head", "_gradient", "_integrated")
+    ),
+    *("gbdt2nn_paper", "gbdt2nn_code"),
+    *("deepgbm", "deepgbm_d1", "deepgbm_d2"),
+    *("auxiliary_head", "self_explaining"),
+)
 ALL_METHODS = ("teacher", "score_imitation", "auxiliary_head", "self_explaining", "labels_only")
 
 
@@ -35,6 +46,10 @@ class Suite:
         Rows drawn from the data set before the split. None: all.
     part : str or None
         Rows whose published split has this name. None: all.
+    ordered : bool
+        Whether rows are split in their order, which is that of time: the last ones are the test rows.
+    reasons : int
+        Test rows of which teacher and student are asked by one explainer for what they compute; 0: not asked.
     by_data : mapping
         Settings that differ for one data set, by its name: any of the above. ``teacher`` and ``student`` are merged
         into the suite's own.
@@ -51,6 +66,8 @@ class Suite:
     n_jobs: int = 2
     max_rows: int | None = None
     part: str | None = None
+    ordered: bool = False
+    reasons: int = 0
     by_data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def settings(self, data_name: str) -> dict[str, Any]:
@@ -60,8 +77,20 @@ class Suite:
             own[merged] = {**getattr(self, merged), **own.get(merged, {})}
         values = asdict(replace(self, **own))
         names = ("teacher", "patience", "student", "time_budget", "n_jobs", "max_rows", "part")
-        return {name: values[name] for name in names}
+        # what a suite does not use is not in its records
+        used = tuple(name for name in ("ordered", "reasons") if values[name])
+        return {name: values[name] for name in names + used}
 
+
+_PAPERS_BY_DATA: dict[str, dict[str, Any]] = {
+    "adult": {"part": "train"},
+    "bike_sharing": {"ordered": True},
+    "electricity": {"ordered": True},
+    "nycflights13": {"ordered": True, "max_rows": 60_000},
+    "digits": {"teacher": {"n_estimators": 60}},
+    "letter": {"teacher": {"n_estimators": 60, "num_leaves": 31}},
+    "mnist_t10k": {"teacher": {"n_estimators": 40}, "reasons": 20},
+}
 
 SUITES: dict[str, Suite] = {
     # Shows that every method runs to its end; its numbers mean nothing.
@@ -84,6 +113,33 @@ SUITES: dict[str, Suite] = {
         student={"max_steps": 100_000},
         time_budget=100.0,
         by_data={"adult": {"part": "train"}, "letter": {"teacher": {"n_estimators": 60}}},
+    ),
+    # What the papers claim: the same rows and seconds for every student; docs/papers.md says beforehand what confirms it.
+    "papers-tabular": Suite(
+        summary="GBDT2NN, its explanations and DeepGBM: 30 s on two cores, training rows alone, 3 seeds",
+        data=(
+            *("california_housing", "adult", "bike_sharing", "digits", "breast_cancer", "letter"),
+            *("wine_quality", "telco_churn", "covertype_10k", "electricity", "nycflights13", "mnist_t10k"),
+        ),
+        teacher={"n_estimators": 100, "learning_rate": 0.1, "num_leaves": 64},
+        student={"max_steps": 100_000, "n_synthetic": 0},
+        time_budget=30.0,
+        reasons=200,
+        methods=PAPER_METHODS,
+        by_data=_PAPERS_BY_DATA,
+    ),
+    # Shows that every row of the papers' tables can be made; its numbers mean nothing.
+    "papers-smoke": Suite(
+        summary="the papers' methods on a few hundred rows and steps",
+        data=("diabetes", "breast_cancer", "wine"),
+        methods=PAPER_METHODS,
+        n_seeds=1,
+        teacher={"n_estimators": 20, "learning_rate": 0.2, "num_leaves": 8, "min_child_samples": 5},
+        patience=10,
+        student={"max_steps": 40, "n_synthetic": 0},
+        n_jobs=1,
+        max_rows=300,
+        reasons=10,
     ),
     # Which student is the default: the same teacher, rows and number of steps for every method.
     "equal_steps": Suite(

@@ -25,11 +25,13 @@ from gbdt2nn.student_fit import (
     Fresh,
     LabelledCodes,
     StudentOptions,
+    embedding_r2,
     fit_student_on,
     label_loss,
     student_explained,
     torch_at_work,
 )
+from gbdt2nn.students import STUDENTS
 from gbdt2nn.teacher_intake import (
     check_categories,
     check_infinity,
@@ -40,6 +42,7 @@ from gbdt2nn.teacher_intake import (
 )
 from gbdt2nn.teachers.description import TeacherDescription
 from gbdt2nn.teachers.habits import HABITS
+from gbdt2nn.tree_arrays import leaf_numbers, refine
 from gbdt2nn.trees import TreeEnsemble
 
 Array = NDArray[np.float64]
@@ -48,6 +51,7 @@ ATTRIBUTION_SHARE = 0.4  # of a time budget, at most, for the teacher's attribut
 PATIENCE = 50  # rounds without improvement on the stop rows after which a default teacher stops
 MOST_HELD_OUT = 2000  # rows of stop and check, each, whose attributions are asked for
 HELD_OUT_SHARE = 0.15  # of the time for attributions, for each of stop and check
+BACKGROUND = 100  # training rows kept for explainers that ask for absent features
 SYNTHETIC_BLOCK = 4096  # rows of one numbered block
 FRESH_CHECKED = 64  # rows of each fresh block whose attributions are held against the library's own score
 SYNTHETIC_BOUNDS = (20_000, 50_000)  # "auto": four times the training rows, within these
@@ -96,6 +100,7 @@ def distil(
     began = time.perf_counter()
     settings = Options(**options)
     settings.check()
+    settings = settings.resolved(has_labels=y is not None)
     if task is not None:
         check_choice("task", task, ["regression", "classification"])
     return _Flow(teacher, settings, task, began).run(X, y, sample_weight)
@@ -175,6 +180,8 @@ class _Flow:
         ensemble = self.library.parse(self.model)
         check_parse(self.library, self.model, ensemble, x[:256], self.threads)
         binner = Binner.from_ensemble(ensemble)
+        if getattr(STUDENTS[options.student], "refines", False):
+            binner = refine(binner, x[rows.train], encoder.is_category_)
 
         start = time.perf_counter()
         stop, check, taught, counts, fresh = self.label(x, weight, target, rows, ensemble, binner, encoder)
@@ -199,16 +206,19 @@ class _Flow:
         seconds["student"] = time.perf_counter() - start
         distilled = Distilled(
             self.model, student, encoder, ensemble, binner, description, classes, base_value, options, rows,
+            background=taught.codes[:BACKGROUND],
             history=history, n_synthetic=counts.n_synthetic + history.n_fresh, n_explained=counts.n_explained,
             seconds=seconds,
         )  # fmt: skip
-        codes_checked, labels, y_checked, weight_checked = check
-        score, attribution = student_explained(student, codes_checked, explain=distilled.explains)
+        checked, labels = check
+        score, attribution = student_explained(student, checked.codes, explain=distilled.explains)
         try:
-            distilled.fidelity = distilled.measure_labels(labels, score, attribution, y_checked, weight_checked)
+            distilled.fidelity = distilled.measure_labels(labels, score, attribution, checked.y, checked.weight)
         except ValueError as error:  # labels outside the domain of the metric: what is trained is not lost over it
             warnings.warn(f"fidelity_ holds no label metric: {error}", UserWarning, stacklevel=4)
-            distilled.fidelity = distilled.measure_labels(labels, score, attribution, None, weight_checked)
+            distilled.fidelity = distilled.measure_labels(labels, score, attribution, None, checked.weight)
+        if checked.leaves is not None:
+            distilled.fidelity["embedding_r2"] = embedding_r2(student, checked)
         distilled.fidelity["measured_on"] = (
             "rows that it was trained on"
             if not rows.is_split
@@ -284,7 +294,7 @@ class _Flow:
         ensemble: TreeEnsemble,
         binner: Binner,
         encoder: Encoder,
-    ) -> tuple[LabelledCodes, tuple[Any, ...], LabelledCodes, Counts, Fresh | None]:
+    ) -> tuple[LabelledCodes, tuple[LabelledCodes, Labels], LabelledCodes, Counts, Fresh | None]:
         """Let the teacher label held-out rows, real training rows and synthetic rows, in that order."""
         options = self.options
         budget = options.time_budget
@@ -303,7 +313,8 @@ class _Flow:
         def coded(index: NDArray[np.int64], labels: Labels) -> LabelledCodes:
             index = index[: len(labels.score)]
             y = None if target is None else target[index].astype(np.float64)
-            return LabelledCodes(binner.transform(x[index]), labels.score, labels.attribution, weight[index], y)
+            leaves = self.leaves(ensemble, x[index])
+            return LabelledCodes(binner.transform(x[index]), labels.score, labels.attribution, weight[index], y, leaves)
 
         held_out = []
         for number, index in enumerate((rows.stop, rows.check)):
@@ -314,7 +325,7 @@ class _Flow:
             held_out.append((chosen, teach(x[chosen], until)))
         stop = coded(*held_out[0])
         checked = coded(*held_out[1])
-        check = (checked.codes, held_out[1][1], None if target is None else checked.y, checked.weight)
+        check = (checked, held_out[1][1])
 
         # real rows first: whatever the clock allows, they are explained before synthetic ones
         shuffled = np.random.default_rng(self.seeds.split + 2).permutation(rows.train)
@@ -339,6 +350,7 @@ class _Flow:
             explained.attribution,
             np.concatenate([weight[shuffled], np.full(n_synthetic, mean_weight)]),
             None if target is None else np.concatenate([target[shuffled], np.full(n_synthetic, np.nan)]),
+            self.leaves(ensemble, taught),
         )
         fresh = None
         if isinstance(options.n_synthetic, str) and n_synthetic >= SYNTHETIC_BLOCK:
@@ -348,10 +360,15 @@ class _Flow:
                 labels = self.label_fresh(made, attribution, explain)
                 weights = np.full(SYNTHETIC_BLOCK, mean_weight)
                 y = None if target is None else np.full(SYNTHETIC_BLOCK, np.nan)
-                return LabelledCodes(binner.transform(made), labels.score, labels.attribution, weights, y)
+                leaves = self.leaves(ensemble, made)
+                return LabelledCodes(binner.transform(made), labels.score, labels.attribution, weights, y, leaves)
 
             fresh = Fresh(block, SYNTHETIC_BLOCK, len(shuffled))
         return stop, check, train, Counts(explained.base_value, n_synthetic, n_explained), fresh
+
+    def leaves(self, ensemble: TreeEnsemble, x: Array) -> NDArray[np.int32] | None:
+        """Leaves of rows, for a student of the trees themselves."""
+        return leaf_numbers(ensemble, x) if getattr(STUDENTS[self.options.student], "has_trees", False) else None
 
     def label_fresh(self, x: Array, attribution: str | None, explain: Explain | None) -> Labels:
         """Score and explain fresh rows; where they are explained, their sums are the scores, and some are checked."""

@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gbdt2nn.arguments import check_choice
 from gbdt2nn.attributions import ATTRIBUTIONS, Explain
 from gbdt2nn.binning import Binner
 from gbdt2nn.encoding import Encoder
-from gbdt2nn.fidelity_metrics import Fidelity, measure
+from gbdt2nn.fidelity_metrics import Fidelity, check_weight, measure
 from gbdt2nn.labelling import Labels, label_rows
 from gbdt2nn.options import Options, as_memory, n_threads
+from gbdt2nn.post_hoc import EXPLAINERS, explain_student, permutation_shap
 from gbdt2nn.rows import Rows
-from gbdt2nn.student_fit import student_explained
+from gbdt2nn.student_fit import LabelledCodes, StudentOptions, student_explained, torch_at_work, update_student_on
 from gbdt2nn.teacher_intake import check_infinity
 from gbdt2nn.teachers import library_of
 from gbdt2nn.teachers.description import TeacherDescription
@@ -59,12 +61,16 @@ class Distilled:
     fidelity : Fidelity
         On the check rows.
     rows : Rows
+    background : ndarray of shape (n_rows, n_features), optional
+        Codes of some training rows, for explainers that ask for absent features.
     n_synthetic : int
         Synthetic rows that the teacher scored.
     n_explained : int
         Training rows, real ones first, that it explained too.
     seconds : dict
         By stage: teacher, attributions, student, total.
+    n_updates : int
+        How often it has learned online since.
     """
 
     teacher: Any
@@ -77,11 +83,13 @@ class Distilled:
     base_value: Array
     options: Options
     rows: Rows
+    background: NDArray[np.integer] | None = None
     history: History = field(default_factory=History)
     fidelity: Fidelity = field(default_factory=lambda: Fidelity({}))
     n_synthetic: int = 0
     n_explained: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    n_updates: int = 0
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled: the student on the CPU, so that a machine without the GPU it was trained on can load it."""
@@ -112,15 +120,98 @@ class Distilled:
         check_infinity(x, self.description.library, self.encoder.feature_names_)
         return x
 
-    def measure(self, X: Any, y: Any = None, sample_weight: Any = None) -> Fidelity:
+    def post_hoc(self, X: Any, explainer: str) -> tuple[Array, Array]:
+        """The student's attributions (n_samples, n_outputs, n_features) and base value by an explainer of `EXPLAINERS`."""
+        check_choice("explainer", explainer, EXPLAINERS)
+        codes = self.binner.transform(self.numbers(X))
+        assert self.background is not None
+        return explain_student(
+            self.student,
+            lambda c: student_explained(self.student, c, explain=False)[0],
+            codes,
+            self.background,
+            explainer,
+        )
+
+    def teacher_post_hoc(self, X: Any) -> tuple[Array, Array]:
+        """The teacher's attributions and base value by ``permutation_shap``, as `post_hoc` asks the student."""
+        values = [self.binner.representatives(j) for j in range(self.binner.n_features)]
+
+        def score(codes: NDArray[np.integer]) -> Array:
+            return self.ensemble.raw_score(np.stack([v[c] for v, c in zip(values, codes.T, strict=True)], axis=1))
+
+        assert self.background is not None
+        return permutation_shap(score, self.binner.transform(self.numbers(X)), self.background)
+
+    def measure(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        explainer: str | None = None,
+        teacher_explainer: str | None = None,
+    ) -> Fidelity:
         """Fidelity of the student to the teacher on rows of a table; ``y`` as `encode_labels` gives it."""
-        score, attribution = self.student_explained(X, explain=self.explains)
-        return self.measure_labels(
-            self.teacher_explained(X, explain=self.explains), score, attribution, y, sample_weight
+        if explainer is None and teacher_explainer is None:
+            score, attribution = self.student_explained(X, explain=self.explains)
+            labels = self.teacher_explained(X, explain=self.explains)
+            return self.measure_labels(labels, score, attribution, y, sample_weight)
+        if explainer is None:
+            raise ValueError(f"explainer must be named where teacher_explainer is, got {teacher_explainer!r} alone")
+        labels = self.teacher_explained(X, explain=teacher_explainer is None)
+        if teacher_explainer is not None:
+            check_choice("teacher_explainer", teacher_explainer, ["permutation_shap"])
+            labels = Labels(labels.score, *self.teacher_post_hoc(X))
+        score, _ = self.student_explained(X, explain=False)
+        attribution, base_value = self.post_hoc(X, explainer)
+        return self.measure_labels(labels, score, attribution, y, sample_weight, base_value)
+
+    def update(
+        self, X: Any, target: Array, sample_weight: Any, *, n_epochs: int, batch_size: int, learning_rate: float
+    ) -> None:
+        """Train the student on new rows with the label loss alone; ``target`` numbers, or numbers of classes."""
+        codes = self.binner.transform(self.numbers(X))
+        weight = check_weight(sample_weight, len(codes))
+        rows = LabelledCodes(codes, np.zeros((len(codes), len(self.base_value))), None, weight, target)
+        options = StudentOptions(
+            student=self.options.student,
+            student_params=dict(self.options.student_params or {}),
+            imitation_weight=0.0,
+            explanation_weight=0.0,
+            explanation_loss=self.options.explanation_loss,
+            label_weight=1.0,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            max_steps=1,
+            time_budget=None,
+            seed=self.n_updates,
+            device="cpu",
+            verbose=0,
+        )
+        with torch_at_work(n_threads(self.options.n_jobs)):
+            update_student_on(
+                rows,
+                self.student,
+                link=self.description.link,
+                objective=self.description.objective,
+                options=options,
+                n_epochs=n_epochs,
+            )
+        self.n_updates += 1
+        self.fidelity["measured_on"] = (
+            f"{str(self.fidelity.get('measured_on', 'rows')).split(', before')[0]}, before "
+            + (f"{self.n_updates} online update{'s' if self.n_updates > 1 else ''}")
         )
 
     def measure_labels(
-        self, labels: Labels, score: Array, attribution: Array | None, y: Any, sample_weight: Any
+        self,
+        labels: Labels,
+        score: Array,
+        attribution: Array | None,
+        y: Any,
+        sample_weight: Any,
+        base_value: Array | None = None,
     ) -> Fidelity:
         """Fidelity from answers that are there already: the teacher's labels, the student's score and attribution."""
         link = self.description.link
@@ -129,7 +220,7 @@ class Distilled:
             student_score=score,
             teacher_attribution=labels.attribution,
             student_attribution=attribution,
-            base_value=self.base_value,
+            base_value=self.base_value if base_value is None else base_value,
             feature_names=self.encoder.feature_names_,
             task=self.description.task,
             teacher_response=link(labels.score),

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     assert_all_finite,
@@ -14,10 +15,20 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from gbdt2nn.arguments import check_number
 from gbdt2nn.distillation import distil
 from gbdt2nn.distilled import Distilled
+from gbdt2nn.post_hoc import EXPLAINERS
+from gbdt2nn.students import STUDENTS
 
 Array = NDArray[np.float64]
+
+
+def _updates_online(model: Any) -> bool:
+    student = STUDENTS.get(model.student) if isinstance(model.student, str) else None
+    if not getattr(student, "updates", False):
+        raise AttributeError(f"partial_fit needs student='leaf_embedding' or 'deepgbm', got {model.student!r}")
+    return True
 
 
 class _Gbdt2NN(BaseEstimator):
@@ -33,10 +44,10 @@ class _Gbdt2NN(BaseEstimator):
         student: str = "self_explaining",
         student_params: Any = None,
         attribution: str = "tree_shap",
-        imitation_weight: float = 1.0,
+        imitation_weight: float | str = "auto",
         explanation_weight: float = 1.0,
         explanation_loss: str = "squared_error",
-        label_weight: float = 0.0,
+        label_weight: float | str = "auto",
         n_synthetic: int | str = "auto",
         n_explained: int | str = "auto",
         batch_size: int = 1024,
@@ -110,6 +121,62 @@ class _Gbdt2NN(BaseEstimator):
         self._keep(distil(self.teacher, X, y, task=self._task, sample_weight=sample_weight, **options))
         return self
 
+    @available_if(_updates_online)
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        n_epochs: int = 1,
+        batch_size: int = 128,
+        learning_rate: float = 1e-3,
+    ) -> Any:
+        """Let the fitted student learn from new rows, by their labels alone; the first call is `fit`.
+
+        This is the online update of DeepGBM (Ke et al. 2019, eq. 15): the teacher and its leaf embeddings are left as they
+        are and not asked. An explanation that the student was taught is one of the teacher, and grows stale;
+        `explain` with an explainer's name tells of the student as it is. Only with ``student="leaf_embedding"`` and
+        ``"deepgbm"``.
+
+        Parameters
+        ----------
+        X : array or frame of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,)
+            Classes must be among those of `fit`.
+        sample_weight : array-like of shape (n_samples,), optional
+        n_epochs : int, default=1
+        batch_size : int, default=128
+        learning_rate : float, default=1e-3
+
+        Returns
+        -------
+        self
+        """
+        if not hasattr(self, "distilled_"):
+            return self.fit(X, y, sample_weight)
+        for name, value in (("n_epochs", n_epochs), ("batch_size", batch_size)):
+            check_number(name, value, low=1, integer=True)
+        check_number("learning_rate", learning_rate, low=0, inclusive=False)
+        X = self._check_table(X, reset=False)
+        y = self._known_labels(self._check_labels(y))
+        check_consistent_length(X, y)
+        self.distilled_.update(
+            X, y, sample_weight, n_epochs=n_epochs, batch_size=batch_size, learning_rate=learning_rate
+        )
+        return self
+
+    def _known_labels(self, y: NDArray[Any]) -> Array:
+        """Labels as numbers: of the classes that the model knows, where it classifies."""
+        classes = self.distilled_.classes
+        if classes is None:
+            return y.astype(np.float64)
+        position = {label: i for i, label in enumerate(classes.tolist())}
+        unknown = sorted(set(y.tolist()) - set(position), key=str)
+        if unknown:
+            raise ValueError(f"y must hold classes of the model, {classes.tolist()[:10]}, got {unknown[:10]}")
+        return np.array([position[label] for label in y.tolist()], np.float64)
+
     @property
     def student_(self) -> Any:
         """The network: takes codes of rows, returns raw score and attribution."""
@@ -182,12 +249,15 @@ class _Gbdt2NN(BaseEstimator):
         score, _ = self._explained(X, explain=False)
         return self.distilled_.description.link(score)
 
-    def explain(self, X: Any) -> Any:
+    def explain(self, X: Any, *, explainer: str | None = None) -> Any:
         """The student's explanation of each row, in one forward pass.
 
         Parameters
         ----------
         X : array or frame of shape (n_samples, n_features)
+        explainer : {"permutation_shap", "gradient_x_input", "integrated_gradients"}, optional
+            Explain the student from outside instead: by sampling, for any student, or by its gradient where it has one
+            (``student="leaf_embedding"``). Such an explanation has a base value of its own.
 
         Returns
         -------
@@ -199,13 +269,16 @@ class _Gbdt2NN(BaseEstimator):
         Raises
         ------
         ValueError
-            If the student was fitted with ``explanation_weight=0``: nothing has taught it to explain.
+            If the student was fitted with ``explanation_weight=0``, so that nothing has taught it to explain, and no
+            explainer is named.
         """
         check_is_fitted(self)
+        if explainer is not None:
+            return self._explanation(X, *self.distilled_.post_hoc(self._check_table(X, reset=False), explainer))
         if not self.distilled_.explains:
             raise ValueError(
                 "explain needs a student that was taught explanations, got explanation_weight=0; fit with a positive "
-                "explanation_weight"
+                f"explanation_weight, or name a post-hoc explainer: explainer must be one of {list(EXPLAINERS)}"
             )
         _, attribution = self._explained(X, explain=True)
         return self._explanation(X, attribution, self.base_value_)
@@ -264,23 +337,29 @@ class Gbdt2NNRegressor(RegressorMixin, _Gbdt2NN):
         one, a ``lightgbm.Booster`` or an ``xgboost.Booster`` is taken as it is.
     teacher_params : mapping, optional
         Parameters of a teacher given by name or as None.
-    student : {"self_explaining", "mlp"}, default="self_explaining"
+    student : {"self_explaining", "mlp", "leaf_embedding", "deepgbm"}, default="self_explaining"
         ``"self_explaining"``: score = base value + sum of attributions, by construction. ``"mlp"``: a score head and a
-        separate attribution head.
+        separate attribution head. ``"leaf_embedding"``: GBDT2NN (Ke et al. 2019), networks that learn the leaf embeddings
+        of groups of trees. ``"deepgbm"``: GBDT2NN and a network for sparse categories.
     student_params : mapping, optional
-        Options of the student: ``width`` (default 256) and ``depth`` (3).
+        Options of the student. The first two have ``width`` (default 256) and ``depth`` (3); those of the others stand
+        at `gbdt2nn.students.GBDT2NN` and `gbdt2nn.students.DeepGBM`.
     attribution : {"tree_shap", "tree_path"}, default="tree_shap"
         What the teacher's explanation is: path-dependent TreeSHAP (Lundberg et al. 2020) or Saabas. Their base values
         differ.
-    imitation_weight, explanation_weight : float, default=1.0
-        Weights of the two terms of the joint loss. With ``explanation_weight=0`` no explanation is computed or used
-        anywhere: plain distillation.
+    imitation_weight : float or "auto", default="auto"
+        Weight of the teacher's raw score in the joint loss. "auto" is 1, and 0 for GBDT2NN
+        and DeepGBM as in their paper (``variant="paper"`` or ``"code"``).
+    explanation_weight : float, default=1.0
+        Weight of the teacher's attributions in the joint loss. At 0 no explanation is computed or used anywhere: plain
+        distillation.
     explanation_loss : {"squared_error", "absolute_error", "cosine_distance"}, default="squared_error"
-    label_weight : float, default=0.0
-        Weight of a loss on the labels themselves: fidelity against accuracy.
+    label_weight : float or "auto", default="auto"
+        Weight of a loss on the labels themselves: fidelity against accuracy. "auto" is 0; for GBDT2NN and DeepGBM, whose
+        papers learn from labels, it is 1 where there are any.
     n_synthetic : int or "auto", default="auto"
         Synthetic rows that the teacher scores besides the training rows. "auto": four times the training rows, between
-        20,000 and 50,000.
+        20,000 and 50,000; none for GBDT2NN and DeepGBM.
     n_explained : int or "auto", default="auto"
         How many of the training rows the teacher explains too: real rows first, then synthetic ones. "auto": all real
         rows, and all synthetic ones as long as the attributions fit in 512 MB; under a time budget as many as 40 % of it

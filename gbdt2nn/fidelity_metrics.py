@@ -20,6 +20,7 @@ DESCRIPTIONS: dict[str, tuple[str, str]] = {
     "score_r2": ("Score R²", "Share of the variance of the teacher's raw score that the student reproduces; 1 is perfect."),
     "score_max_error": ("Largest score error", "Largest absolute difference between the two raw scores on any row."),
     "score_p999_error": ("99.9 % score error", "Of a thousand raw scores, 999 are closer to the teacher's than this."),
+    "embedding_r2": ("Leaf-embedding R²", "Score R² of the first stage of GBDT2NN by itself: of the leaf embeddings."),
     "attribution_r2": ("Attribution R²", "As the score R², for the share of every feature in every raw score, pooled."),
     "per_feature_r2": ("Mean R² per feature", "Attribution R² of each feature by itself, averaged; small ones count fully."),
     "attribution_cosine": ("Attribution cosine", "Mean cosine between both explanations of a row; 1 is the same direction."),

@@ -4,7 +4,7 @@ import inspect
 import multiprocessing
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,10 +25,10 @@ class Options:
     student: str = "self_explaining"
     student_params: Mapping[str, Any] | None = None
     attribution: str = "tree_shap"
-    imitation_weight: float = 1.0
+    imitation_weight: Any = "auto"  # or a number
     explanation_weight: float = 1.0
     explanation_loss: str = "squared_error"
-    label_weight: float = 0.0
+    label_weight: Any = "auto"  # or a number
     n_synthetic: int | str = "auto"
     n_explained: int | str = "auto"
     batch_size: int = 1024
@@ -41,6 +41,20 @@ class Options:
     verbose: int = 0
     random_state: Any = None
 
+    def resolved(self, *, has_labels: bool) -> "Options":
+        """The same with the student's own task in place of "auto": labels for GBDT2NN where there are any, else scores.
+
+        GBDT2NN learns from the training rows alone, as in its paper: without synthetic rows.
+        """
+        cls: Any = STUDENTS[self.student]
+        learns_labels = getattr(cls, "learns_labels", False)
+        own: dict[str, Any] = {"imitation_weight": 1.0, "label_weight": 0.0}
+        if learns_labels and has_labels:
+            own = cls.task_weights(self.student_params or {})
+        if learns_labels:
+            own["n_synthetic"] = 0
+        return replace(self, **{name: value for name, value in own.items() if getattr(self, name) == "auto"})
+
     def check(self) -> None:
         """Refuse values out of range before any work begins."""
         check_mapping("teacher_params", self.teacher_params)
@@ -52,13 +66,19 @@ class Options:
                 raise TypeError(
                     f"student_params of student {self.student!r} must be among {sorted(known)}, got {name!r}"
                 )
-            if isinstance(known[name], int):
+            if isinstance(known[name], int) and not isinstance(known[name], bool):
                 check_number(f"student_params[{name!r}]", value, low=1, integer=True)
+        cls: Any = STUDENTS[self.student]
+        if hasattr(cls, "check_options"):
+            weight = self.explanation_weight
+            cls.check_options(self.student_params or {}, weight if isinstance(weight, int | float) else 0.0)
         check_choice("attribution", self.attribution, ATTRIBUTIONS)
         check_choice("explanation_loss", self.explanation_loss, EXPLANATION_LOSSES)
         for name in ("imitation_weight", "explanation_weight", "label_weight"):
-            check_number(name, getattr(self, name), low=0)
-        if self.imitation_weight == self.explanation_weight == self.label_weight == 0:
+            if not (name != "explanation_weight" and getattr(self, name) == "auto"):
+                check_number(name, getattr(self, name), low=0)
+        own = self.resolved(has_labels=True)
+        if own.imitation_weight == own.explanation_weight == own.label_weight == 0:
             raise ValueError(
                 "one of imitation_weight, explanation_weight and label_weight must be positive, got 0 for all"
             )
@@ -91,8 +111,13 @@ class Options:
 def student_options(student: str) -> dict[str, Any]:
     """A student's own options and their defaults: what its constructor takes besides what the flow gives it."""
     given = {"columns", "base_value", "score_scale", "attribution_mean", "attribution_scale", "tables", "used", "seed"}
-    parameters = inspect.signature(STUDENTS[student]).parameters.values()
-    return {parameter.name: parameter.default for parameter in parameters if parameter.name not in given}
+    given |= {"trees", "code_share", "bins", "walk"}
+    cls: Any = STUDENTS[student]
+    parameters = dict(inspect.signature(cls).parameters)
+    if hasattr(cls, "inner"):  # it hands on what it does not know
+        parameters = {**inspect.signature(cls.inner).parameters, **parameters}
+    named = [p for p in parameters.values() if p.kind is not p.VAR_KEYWORD]
+    return {parameter.name: parameter.default for parameter in named if parameter.name not in given}
 
 
 class Seeds:

@@ -9,7 +9,15 @@ from gbdt2nn.estimators import Gbdt2NNClassifier, Gbdt2NNRegressor
 from gbdt2nn.fidelity_metrics import Fidelity, check_weight, score_r2
 
 
-def fidelity(model: Any, X: Any, y: Any = None, sample_weight: Any = None) -> Fidelity:
+def fidelity(
+    model: Any,
+    X: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    explainer: str | None = None,
+    teacher_explainer: str | None = None,
+) -> Fidelity:
     """How well a fitted student imitates its teacher on rows: scores, attributions, decisions.
 
     Parameters
@@ -19,6 +27,11 @@ def fidelity(model: Any, X: Any, y: Any = None, sample_weight: Any = None) -> Fi
     y : array-like of shape (n_samples,), optional
         Labels, for the label metric of teacher and student side by side.
     sample_weight : array-like of shape (n_samples,), optional
+    explainer : {"permutation_shap", "gradient_x_input", "integrated_gradients"}, optional
+        How the student is explained, in place of what it states: see `Gbdt2NNRegressor.explain`.
+    teacher_explainer : {"permutation_shap"}, optional
+        How the teacher is explained, in place of the method that was taught. With the same explainer on both sides the
+        attributions tell whether both compute their score for the same reasons.
 
     Returns
     -------
@@ -54,7 +67,7 @@ def fidelity(model: Any, X: Any, y: Any = None, sample_weight: Any = None) -> Fi
                 raise ValueError(f"y must hold classes of the model, {known[:10]}, got {unknown[:10]}")
             position = {label: i for i, label in enumerate(known)}
             target = np.array([position[label] for label in y.tolist()])
-    return distilled.measure(X, target, sample_weight)
+    return distilled.measure(X, target, sample_weight, explainer=explainer, teacher_explainer=teacher_explainer)
 
 
 def score_fidelity(model: Any, X: Any, y: Any = None, sample_weight: Any = None) -> float:

@@ -29,7 +29,10 @@ from gbdt2nn.joint_loss import (
 )
 from gbdt2nn.students import STUDENTS
 from gbdt2nn.students.code_encoding import CodeEncoding, encoding_columns
-from gbdt2nn.training import History, Progress, adamw, fit_student
+from gbdt2nn.students.tree_groups import RowsWithLeaves
+from gbdt2nn.students.value_encoding import value_columns
+from gbdt2nn.training import History, Phase, Progress, adamw, fit_student
+from gbdt2nn.tree_arrays import field_bins, trees_of, walk_of
 from gbdt2nn.trees import TreeEnsemble
 
 Array = NDArray[np.float64]
@@ -49,6 +52,8 @@ class LabelledCodes(NamedTuple):
     weight : ndarray of shape (n_samples,)
     y : ndarray of shape (n_samples,) or None
         Label; NaN where a row has none.
+    leaves : ndarray of shape (n_samples, n_trees), integer, or None
+        The leaf of each tree, as `leaf_numbers` gives it; for students of the trees themselves.
     """
 
     codes: NDArray[np.integer]
@@ -56,6 +61,7 @@ class LabelledCodes(NamedTuple):
     attribution: Array | None
     weight: Array
     y: Array | None
+    leaves: NDArray[np.integer] | None = None
 
 
 class Fresh(NamedTuple):
@@ -137,13 +143,16 @@ def fit_student_on(
     # Where the score is the label's own unit it can be large beside its spread (a price in cents): train on the
     # difference from the base value, which float32 holds, and put the base back in float64.
     offset = base_value if link.name == "identity" else np.zeros_like(base_value)
-    student = build_student(train, ensemble, binner, base_value - offset, scale, options)
+    own = tree_arguments(train, ensemble, binner, base_value, options)
+    student = build_student(train, ensemble, binner, base_value - offset, scale, options, own)
     loss = _joint_loss(train, scale, link, objective, options)
     train_tensors, stop_tensors = (_tensors(part, offset, options.device) for part in (train, stop))
     student.to(options.device)
     bar = _ProgressBar(options) if options.verbose else None
     stream = None if fresh is None else FreshRows(fresh, lambda part: _tensors(part, offset, options.device))
     batches = _Batches(train_tensors, options.batch_size, options.seed, stream)
+    # a student of the labels can overfit them: the weights of the best validation are kept
+    keeps_best = getattr(student, "learns_labels", False) and options.label_weight > 0
     try:
         history = fit_student(
             student,
@@ -152,8 +161,10 @@ def fit_student_on(
             max_steps=options.max_steps,
             time_budget=options.time_budget,
             optimizer=adamw(options.learning_rate),
-            validate=lambda s: _held_out_fidelity(s, stop_tensors, explained),
-            validate_every=max(1, min(options.max_steps // 10, 200)),
+            phases=_phases(student, len(train.codes), options),
+            validate=lambda s: _held_out_fidelity(s, stop_tensors, explained, loss),
+            monitor="negative_label_loss" if keeps_best else None,
+            validate_every=max(1, min(options.max_steps // 10, 50 if keeps_best else 200)),
             callbacks=[bar] if bar else [],
         )
     finally:
@@ -162,6 +173,12 @@ def fit_student_on(
         if bar:
             bar.close()
     history.n_fresh = batches.n_fresh
+    _settle(student, base_value)
+    return student, history
+
+
+def _settle(student: Any, base_value: Array) -> None:
+    """Done learning: float64, the exact base value, eval mode."""
     student.double()
     with torch.no_grad():
         student.base_value.copy_(torch.as_tensor(base_value))
@@ -169,7 +186,106 @@ def fit_student_on(
     for module in student.modules():
         if isinstance(module, CodeEncoding):
             module.fold()
-    return student, history
+
+
+def update_student_on(
+    rows: LabelledCodes,
+    student: Any,
+    *,
+    link: Any,
+    objective: str,
+    options: StudentOptions,
+    n_epochs: int = 1,
+) -> History:
+    """Go on training a student in place on new rows with the label loss alone (Ke et al. 2019, eq. 15).
+
+    Neither the trees nor their leaf embeddings are asked; an explanation that the student was taught stays as it was.
+
+    Parameters
+    ----------
+    rows : LabelledCodes
+        Of which codes, weights and labels are used.
+    student : nn.Module
+        As `fit_student_on` leaves it.
+    link : Link
+    objective : str
+    options : StudentOptions
+        Batch size, learning rate and seed.
+    n_epochs : int, default=1
+
+    Returns
+    -------
+    history : History
+    """
+    base_value = student.base_value.cpu().numpy().copy()
+    scale = student.score_scale.cpu().numpy()
+    offset = base_value if link.name == "identity" else np.zeros_like(base_value)
+    student.float().requires_grad_(True)
+    with torch.no_grad():
+        student.base_value.copy_(torch.as_tensor(base_value - offset))
+    tensors = _tensors(rows._replace(attribution=None, leaves=None), offset, str(student.base_value.device))
+    batches = _Batches(tensors, options.batch_size, options.seed)
+    steps = n_epochs * max(1, len(rows.codes) // batches.size)
+    only = JointLoss(
+        label=label_loss(link, objective, scale), weights={"imitation": 0.0, "explanation": 0.0, "label": 1.0}
+    )
+    history = fit_student(
+        student,
+        batches,
+        only,
+        max_steps=steps,
+        optimizer=adamw(options.learning_rate),
+        phases=[Phase(parameters=student.online_parameters)],
+        warmup_steps=0,
+    )
+    _settle(student, base_value)
+    return history
+
+
+def _phases(student: Any, n_rows: int, options: StudentOptions) -> list[Phase]:
+    """The phases that a student asks for; one in which everything learns by default."""
+    if not hasattr(student, "phases"):
+        return [Phase()]
+    weights = {
+        "imitation": options.imitation_weight,
+        "explanation": options.explanation_weight,
+        "label": options.label_weight,
+    }
+    return student.phases(weights, steps_per_epoch=n_rows / min(options.batch_size, n_rows))
+
+
+def tree_arguments(
+    train: LabelledCodes, ensemble: TreeEnsemble, binner: Binner, base_value: Array, options: StudentOptions
+) -> dict[str, Any]:
+    """What a student of the trees themselves is built with besides; nothing for the others."""
+    cls: Any = STUDENTS[options.student]
+    if not getattr(cls, "has_trees", False):
+        return {}
+    share = train.weight / train.weight.sum()
+    n_codes = np.asarray(binner.n_codes)
+    found: dict[str, Any] = {
+        "trees": trees_of(ensemble, base_value),
+        "code_share": [np.bincount(c, weights=share, minlength=n) for c, n in zip(train.codes.T, n_codes, strict=True)],
+    }
+    if cls.reads_values(options.student_params):
+        found["columns"] = []
+        for j, (codes, count) in enumerate(zip(train.codes.T, found["code_share"], strict=True)):
+            total = [np.bincount(codes, weights=share * s, minlength=int(n_codes[j])) for s in train.score.T]
+            mean = np.stack(total, axis=1) / np.where(count > 0, count, 1.0)[:, None]
+            columns = value_columns(
+                binner.representatives(j),
+                count * len(train.codes),
+                mean,
+                is_categorical=bool(binner.is_categorical[j]),
+                missing_code=int(binner.missing_code[j]),
+            )
+            found["columns"].append(columns)
+    if hasattr(cls, "walks_trees"):
+        found["bins"] = field_bins(
+            train.codes, n_codes, is_categorical=binner.is_categorical, missing_code=binner.missing_code
+        )
+        found["walk"] = walk_of(ensemble, binner) if cls.walks_trees(options.student_params) else None
+    return found
 
 
 def build_student(
@@ -179,8 +295,12 @@ def build_student(
     base_value: Array,
     scale: Array,
     options: StudentOptions,
+    own: Mapping[str, Any] | None = None,
 ) -> Any:
-    """A fresh student; what the explanations are used for here is left out where their weight is 0."""
+    """A fresh student; what the explanations are used for here is left out where their weight is 0.
+
+    ``own`` are arguments that this student takes besides, such as `tree_arguments` gives.
+    """
     cls: Any = STUDENTS[options.student]
     n_codes = np.asarray(binner.n_codes)
     columns = [
@@ -211,14 +331,16 @@ def build_student(
         # few explained rows are fitted by their tables alone: that must not switch the network off
         least = scale[:, None] / ensemble.n_features**0.5 * min(1.0, 50.0 / n_explained)
         explanations |= {"attribution_mean": mean, "attribution_scale": np.maximum(deviation, least)}
+    own = dict(own or {})
     with torch.random.fork_rng(devices=[]):  # layers draw once before their own generators do
         return cls(
-            columns,
+            own.pop("columns", columns),
             base_value=base_value,
             score_scale=scale,
             used=used_by_output(ensemble),
             seed=options.seed,
             **explanations,
+            **own,
             **options.student_params,
         )
 
@@ -309,6 +431,7 @@ class _Tensors(NamedTuple):
     attribution: Tensor | None
     weight: Tensor
     y: Tensor | None
+    leaves: Tensor | None = None
 
 
 def _tensors(part: LabelledCodes, offset: Array, device: str) -> _Tensors:
@@ -324,6 +447,7 @@ def _tensors(part: LabelledCodes, offset: Array, device: str) -> _Tensors:
         None if part.attribution is None else real(part.attribution),
         real(part.weight / part.weight.mean()),
         None if y is None else real(y),
+        None if part.leaves is None else torch.as_tensor(part.leaves, device=device),
     )
 
 
@@ -356,7 +480,10 @@ class _Batches:
                 chosen = order[start : start + self.size]
                 teacher = Explained(rows.score[chosen], self.attribution(chosen))
                 label = None if rows.y is None else rows.y[chosen]
-                yield Batch(rows.codes[chosen], teacher, label, rows.weight[chosen])
+                inputs: Any = rows.codes[chosen]
+                if rows.leaves is not None:
+                    inputs = RowsWithLeaves(inputs, rows.leaves[chosen])
+                yield Batch(inputs, teacher, label, rows.weight[chosen])
 
     def _refresh(self, fresh: "FreshRows") -> None:
         """Put the next block of fresh rows in its place, if it is time."""
@@ -426,7 +553,16 @@ def student_explained(
     return np.concatenate(scores), np.concatenate(parts) if explain else None
 
 
-def _held_out_fidelity(student: Any, rows: _Tensors, explained: bool) -> dict[str, float]:
+def embedding_r2(student: Any, rows: LabelledCodes) -> float:
+    """Fidelity of the first stage by itself: R² of the score that leaf embeddings give against the teacher's."""
+    assert rows.leaves is not None
+    with torch.no_grad():
+        leaves = torch.as_tensor(rows.leaves, device=student.base_value.device)
+        score = student.leaf_score(leaves).cpu().numpy().astype(np.float64)
+    return score_r2(rows.score, score, rows.weight)
+
+
+def _held_out_fidelity(student: Any, rows: _Tensors, explained: bool, loss: JointLoss) -> dict[str, float]:
     score, attribution = student_explained(student, rows.codes.cpu().numpy(), explain=explained)
     weight = rows.weight.cpu().numpy().astype(np.float64)
     found = {"score_r2": score_r2(rows.score.cpu().numpy(), score, weight)}
@@ -434,6 +570,11 @@ def _held_out_fidelity(student: Any, rows: _Tensors, explained: bool) -> dict[st
         assert attribution is not None
         assert rows.attribution is not None
         found["attribution_r2"] = attribution_r2(rows.attribution.cpu().numpy(), attribution, weight)
+    if loss.label is not None and rows.y is not None:
+        per_row = loss.label(torch.as_tensor(score), rows.y.cpu().double()).numpy()
+        # before the second stage the networks have learned nothing: none of their weights are to be kept
+        early = getattr(student, "in_first_stage", False)
+        found["negative_label_loss"] = -np.inf if early else -float(np.average(per_row, weights=weight))
     return found
 
 

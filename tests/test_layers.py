@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "gbdt2nn"
 ALLOWED: dict[str, tuple[set[str], set[str], set[str]]] = {
     "joint_loss": (set(), {"torch"}, set()),
     "training": ({"joint_loss"}, {"torch"}, set()),
-    "students": ({"joint_loss"}, {"torch", "numpy"}, set()),
+    "students": ({"joint_loss", "training"}, {"torch", "numpy"}, set()),
     "compilation": (set(), set(), {"numba"}),
     "trees": (set(), {"numpy"}, set()),
     "tables": (set(), {"numpy", "narwhals"}, {"pandas"}),
@@ -29,10 +29,12 @@ ALLOWED: dict[str, tuple[set[str], set[str], set[str]]] = {
     "backfitting": ({"binning"}, {"numpy"}, {"numba"}),
     "fidelity_metrics": (set(), {"numpy"}, {"scipy", "sklearn", "html"}),
     "arguments": (set(), {"numpy"}, set()),
+    "post_hoc": (set(), {"numpy", "torch"}, set()),
     "rows": (set(), {"numpy"}, set()),
     "labelling": ({"attributions", "trees"}, {"numpy"}, set()),
+    "tree_arrays": ({"binning", "students", "trees"}, {"numpy"}, set()),
     "student_fit": (
-        {"joint_loss", "training", "students", "binning", "trees", "backfitting", "fidelity_metrics"},
+        {"joint_loss", "training", "students", "binning", "trees", "tree_arrays", "backfitting", "fidelity_metrics"},
         {"numpy", "torch"},
         {"tqdm"},
     ),
@@ -40,7 +42,8 @@ ALLOWED: dict[str, tuple[set[str], set[str], set[str]]] = {
     "teacher_intake": ({"arguments", "options", "teachers", "trees"}, {"numpy", "sklearn"}, set()),
     "distilled": (
         {
-            "attributions", "binning", "encoding", "fidelity_metrics", "labelling", "options", "rows", "student_fit",
+            "arguments", "attributions", "binning", "encoding", "fidelity_metrics", "labelling", "options", "post_hoc",
+            "rows", "student_fit",
             "teacher_intake", "teachers", "training", "trees",
         },
         {"numpy"},
@@ -49,12 +52,15 @@ ALLOWED: dict[str, tuple[set[str], set[str], set[str]]] = {
     "distillation": (
         {
             "arguments", "attributions", "augmentation", "binning", "distilled", "encoding", "fidelity_metrics",
-            "labelling", "options", "rows", "student_fit", "teacher_intake", "teachers", "trees",
+            "labelling", "options", "rows", "student_fit", "students", "teacher_intake", "teachers", "tree_arrays",
+            "trees",
         },
         {"numpy", "sklearn"},
         set(),
     ),
-    "estimators": ({"distillation", "distilled"}, {"numpy", "sklearn"}, {"shap", "pandas"}),
+    "estimators": (
+        {"arguments", "distillation", "distilled", "post_hoc", "students"}, {"numpy", "sklearn"}, {"shap", "pandas"},
+    ),
     "scoring": ({"estimators", "fidelity_metrics"}, {"numpy", "sklearn"}, set()),
     "row_intake": ({"binning", "encoding", "teachers"}, {"numpy"}, set()),
     "small_jobs": ({"trees"}, {"numpy"}, set()),

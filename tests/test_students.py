@@ -7,14 +7,57 @@ import torch
 from gbdt2nn.joint_loss import Batch, Explained, JointLoss, has_gradient
 from gbdt2nn.students import STUDENTS
 from gbdt2nn.students.code_encoding import encoding_columns
+from gbdt2nn.students.tree_groups import Trees
 from gbdt2nn.training import adamw, fit_student
 
 N, D, K = 32, 3, 2
 N_CODES = [5, 9, 1]
 
 
+def trees_of(n_outputs):
+    """Four trees of three leaves for each output; none splits on the third feature."""
+    n_trees = 4 * n_outputs
+    value = np.random.default_rng(0).normal(size=3 * n_trees)
+    gain = np.tile([[2.0, 1.0, 0.0]], (n_trees, 1))
+    return Trees(value, np.arange(0, 3 * n_trees + 1, 3), np.arange(n_trees) % n_outputs, gain, np.zeros(n_outputs))
+
+
+SMALL = {"hidden": (32, 32), "n_groups": 4, "activation": "tanh"}
+# Small networks of each; a student that has several ways to explain stands here once for each.
+OWN = {
+    "self_explaining": {"width": 32},
+    "mlp": {"width": 32},
+    "leaf_embedding": SMALL,
+    "leaf_embedding, independent": {**SMALL, "explanation": "independent"},
+    "leaf_embedding, gradient": {**SMALL, "explanation": "gradient_x_input"},
+    "leaf_embedding, integrated": {**SMALL, "explanation": "integrated_gradients", "gradient_steps": 3},
+    "leaf_embedding, head from embedding": {**SMALL, "head_from": "embedding"},
+    "deepgbm": {**SMALL, "cat_hidden": (8,)},
+}
+DERIVED = ("leaf_embedding, gradient", "leaf_embedding, integrated")
+# what the explanation term does not reach, and should not
+SPARED = {
+    "mlp": {"score_head"},
+    "leaf_embedding": {"columns", "leaf_embedding"},
+    "leaf_embedding, head from embedding": {"columns", "leaf_embedding"},
+    "leaf_embedding, independent": {"columns", "leaf_embedding", "networks"},
+    "leaf_embedding, gradient": {"columns", "leaf_embedding"},
+    "leaf_embedding, integrated": {"columns", "leaf_embedding"},
+    "deepgbm": {"cat"},
+}
+
+
+def test_every_student_of_the_shelf_is_held_to_the_contract():
+    assert {name.split(",")[0] for name in OWN} == set(STUDENTS)
+
+
 def make(name, *, n_outputs=K, **options):
     columns = [encoding_columns(n, is_categorical=False) for n in N_CODES]
+    cls = STUDENTS[name.split(",")[0]]
+    if getattr(cls, "has_trees", False):
+        options["trees"] = trees_of(n_outputs)
+    if hasattr(cls, "walks_trees"):
+        options["bins"] = [np.arange(n) for n in N_CODES]
     used = np.array([[True, True, False]] * n_outputs)
     options = {
         "base_value": np.arange(n_outputs) + 0.5,
@@ -22,7 +65,7 @@ def make(name, *, n_outputs=K, **options):
         "used": used,
         **options,
     }
-    return STUDENTS[name](columns, width=32, **options)
+    return cls(columns, **OWN[name], **options)
 
 
 def codes(seed=0, n=N):
@@ -41,7 +84,7 @@ def batch(n_outputs=K):
     return Batch(x, Explained(score, attribution), None, torch.ones(N))
 
 
-@pytest.mark.parametrize("name", STUDENTS)
+@pytest.mark.parametrize("name", OWN)
 class TestContract:
     def test_shapes(self, name):
         answer = make(name)(codes())
@@ -64,14 +107,14 @@ class TestContract:
         loss = JointLoss()
         before = float(loss(student, batch())[0].detach())
         fit_student(student, [batch()], loss, max_steps=300, optimizer=adamw(1e-2))
-        assert float(loss(student, batch())[0].detach()) < 0.01 * before
+        assert float(loss(student, batch())[0].detach()) < (0.1 if name in DERIVED else 0.01) * before
 
     def test_the_explanation_term_alone_reaches_every_layer_it_should(self, name):
-        """A term without gradient raises no error and teaches nothing."""
+        """A term without gradient raises no error and teaches nothing: for derived explanations the usual mistake."""
         student = make(name)
         total, _ = JointLoss(weights={"imitation": 0.0})(student, batch())
         total.backward()
-        spared = {"score_head"} if not student.complete else set()
+        spared = SPARED.get(name, set())
         for module_name, module in student.named_children():
             assert has_gradient(module.parameters()) != (module_name in spared), module_name
 
@@ -100,6 +143,8 @@ class TestContract:
 
     def test_folding_the_first_layer_changes_nothing_and_training_forgets_it(self, name):
         student = make(name).double().eval()
+        if not hasattr(student, "trunk"):
+            pytest.skip("it has no first layer that is folded")
         before = student(codes())
         student.trunk.encoding.fold()
         torch.testing.assert_close(student(codes()), before, atol=1e-12, rtol=0)

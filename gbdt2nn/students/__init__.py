@@ -3,9 +3,11 @@
 Every student is built with the same keywords (see `students/self_explaining.py`), so that one can stand in for another.
 """
 
+from gbdt2nn.students.deepgbm import DeepGBM
+from gbdt2nn.students.leaf_embedding import GBDT2NN
 from gbdt2nn.students.mlp import MLP
 from gbdt2nn.students.self_explaining import SelfExplaining
 
-STUDENTS = {"self_explaining": SelfExplaining, "mlp": MLP}
+STUDENTS = {"self_explaining": SelfExplaining, "mlp": MLP, "leaf_embedding": GBDT2NN, "deepgbm": DeepGBM}
 
-__all__ = ["MLP", "STUDENTS", "SelfExplaining"]
+__all__ = ["GBDT2NN", "MLP", "STUDENTS", "DeepGBM", "SelfExplaining"]

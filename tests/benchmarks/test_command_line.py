@@ -7,7 +7,7 @@ from benchmarks.__main__ import main
     ("arguments", "said"),
     [
         (["--suite", "huge"], "unknown suite 'huge'; there are: smoke, main"),
-        (["--suite", "smoke", "--data", "moon", "wine"], "unknown data set 'moon'; there are: adult, breast_cancer"),
+        (["--suite", "smoke", "--data", "moon", "wine"], "unknown data set 'moon'; there are: adult, bike_sharing"),
         (["--suite", "smoke", "--methods", "magic"], "unknown method 'magic'; there are: teacher, score_imitation"),
         (["--suite", "smoke", "--seeds", "0"], "seeds must be at least 1, got 0"),
     ],

@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks import data, demo, records, runner, search
-from benchmarks.methods import METHODS
+from benchmarks import BenchmarkError, data, demo, records, runner, search, stream
 from benchmarks.report import report
 from benchmarks.suites import SUITES
 
@@ -29,7 +28,7 @@ def test_every_method_runs_on_the_smoke_suites_data(name, tmp_path, monkeypatch)
     monkeypatch.setattr(runner, "_warm_up_once", lambda: None)
     monkeypatch.setitem(SUITES, "smoke", replace(SUITES["smoke"], student=QUICK, max_rows=240))
     counts = runner.run("smoke", data_names=[name], out=tmp_path, say=lambda line: None)
-    assert (counts.made, counts.failed) == (len(METHODS), 0)
+    assert (counts.made, counts.failed) == (len(SUITES["smoke"].methods), 0)
     found = {record["method"]: record for record in records.read_all(tmp_path)}
     # The label-only and the score-only student were shown no explanation, so there is none to measure.
     assert found["labels_only"]["fidelity"]["attribution_r2"] is None
@@ -40,6 +39,43 @@ def test_every_method_runs_on_the_smoke_suites_data(name, tmp_path, monkeypatch)
     assert {record["student"]["n_steps"] for record in found.values() if "student" in record} == {20}
     assert found["labels_only"]["student"]["n_synthetic"] == 0
     assert "| self explaining | 1 |" in report(list(found.values()))
+
+
+def test_every_row_of_the_papers_tables_can_be_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "_warm_up_once", lambda: None)
+    few = {"max_steps": 4, "n_synthetic": 0, "student_params": {"hidden": (8,), "n_groups": 2}}
+    monkeypatch.setitem(SUITES, "papers-smoke", replace(SUITES["papers-smoke"], student=few, max_rows=150, reasons=3))
+    names = [name for name in SUITES["papers-smoke"].methods if name not in ("auxiliary_head", "self_explaining")]
+    counts = runner.run("papers-smoke", data_names=["wine"], method_names=names, out=tmp_path, say=lambda line: None)
+    assert (counts.made, counts.failed) == (len(names), 0)
+    found = {record["method"]: record for record in records.read_all(tmp_path)}
+    assert found["gbdt2nn_head_shap"]["fidelity"]["attribution_r2"] is not None
+    assert set(found["gbdt2nn_path"]["reasons"]["post_hoc"]) == {
+        "permutation_shap",
+        "gradient_x_input",
+        "integrated_gradients",
+    }
+    assert found["gbdt2nn_shap"]["fidelity"]["attribution_r2"] is None
+    # D2 is GBDT2NN: the same steps give the same student
+    assert found["deepgbm_d2"]["metrics"]["student"] == pytest.approx(found["gbdt2nn_shap"]["metrics"]["student"])
+    assert found["gbdt2nn_shap"]["student"]["embedding_r2"] > 0.99
+    text = report(list(found.values()))
+    assert "| gbdt2nn shap | – |" in text
+    assert "computes as the teacher" in text
+
+
+def test_a_stream_is_recorded(tmp_path):
+    quick = {"max_steps": 10, "n_synthetic": 0, "explanation_weight": 0.0, "student_params": {"hidden": (8,)}}
+    record = stream.stream("bike_sharing", out=tmp_path, max_rows=600, student=quick, n_jobs=1, say=lambda line: None)
+    assert record["rows"] == [100] * 6
+    assert {len(errors) for errors in record["errors"].values()} == {5}
+    assert record["errors"]["gbdt2nn_frozen"][0] == record["errors"]["gbdt2nn_updated"][0]  # nothing learned yet
+    assert record["errors"]["gbdt2nn_frozen"][1] != record["errors"]["gbdt2nn_updated"][1]
+    text = report(records.read_all(tmp_path))
+    assert "## Drifting streams" in text
+    assert "| gbdt2nn updated |" in text
+    with pytest.raises(BenchmarkError, match="a stream needs 300 rows at least, got 299"):
+        stream.stream("bike_sharing", out=tmp_path, max_rows=299, say=lambda line: None)
 
 
 def test_a_time_budget_includes_the_teacher(tmp_path, monkeypatch):
