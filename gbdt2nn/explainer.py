@@ -198,6 +198,7 @@ class TreeExplainer:
         values = self._values(X if data is None else data, check_additivity, None)
         seconds = time.perf_counter() - start
         base_value, classes = self._fitted.base_value, self.description.classes
+        numbered = [f"Feature {j}" for j in range(self.description.n_features)]  # plots ask for names
         return shap.Explanation(
             values=values,
             base_values=np.tile(base_value, (len(values), 1))
@@ -205,7 +206,7 @@ class TreeExplainer:
             else np.repeat(base_value, len(values)),
             data=data,
             display_data=reader.shown(X),
-            feature_names=reader.names(X) or self.feature_names or reader.trained_names(),
+            feature_names=reader.names(X) or self.feature_names or reader.trained_names() or numbered,
             output_names=None if classes is None or values.ndim == 2 else [str(label) for label in classes],
             compute_time=seconds,
         )
@@ -260,12 +261,12 @@ class TreeExplainer:
         if n_samples is None:
             X = self._fitted.numbers(X)
             n_samples = len(X)
-        values = self._result(n_samples, out)
+        values = self._result(X, n_samples, out)
         # the engine's shape: (n_samples, n_outputs, n_features)
         self._fitted.explain(X, values[:, None] if values.ndim == 2 else values.transpose(0, 2, 1), check)
         return values
 
-    def _result(self, n_samples: int, out: Any) -> NDArray[Any]:
+    def _result(self, X: Any, n_samples: int, out: Any) -> NDArray[Any]:
         """Where the values go, in shap's shape."""
         described = self.description
         shape: tuple[int, ...] = (n_samples, described.n_features)
@@ -281,6 +282,8 @@ class TreeExplainer:
                 f"out must be writeable and have shape {shape}, got shape {out.shape}"
                 + ("" if out.flags.writeable else ", which is read-only")
             )
+        if isinstance(X, np.ndarray) and np.may_share_memory(out, X):
+            raise ValueError("out must not share memory with X, got a view of it")
         return out
 
 

@@ -25,6 +25,7 @@ Array = NDArray[np.float64]
 
 CHECKED = 256  # rows of the first call whose attributions are held against the model's own raw score
 TABLE_MEMORY = 64 * 2**20  # bytes of the engine's tables that are held at once
+MANY = 1 << 16  # rows in all that a prepared explainer is asked for, at the least: what is built pays over its calls
 TOLERANCE = 1e-4  # of the scores' size: XGBoost's own are in single precision
 EXACT = 1e-12  # the same, of LightGBM's own attributions, which are in double precision
 
@@ -134,13 +135,14 @@ class FittedModel:
             from gbdt2nn.attributions.tree_shap.engine import TreeShap  # imports numba, which takes a while
 
             ensemble, binner, _ = self.trees()
-            self._engine = TreeShap(ensemble, binner, table_memory=self.table_memory)
+            with _naming_the_model():
+                self._engine = TreeShap(ensemble, binner, table_memory=self.table_memory)
         return self._engine
 
     def prepare(self, n_samples: int) -> None:
-        """Compile and build for calls of so many rows; from now on the engine explains, and keeps to this plan."""
+        """Compile and build for many calls of so many rows; from now on the engine explains, and keeps to this plan."""
         engine = self.engine()
-        engine.prepare(n_samples, n_jobs=self.n_threads)
+        engine.prepare(max(n_samples, MANY), n_jobs=self.n_threads)
         _, binner, _ = self.trees()
         codes = np.zeros((1, binner.n_features), dtype=binner.dtype)
         engine.attributions(codes, precision=self.precision)  # loads what only a row needs

@@ -11,7 +11,7 @@ from gbdt2nn.attributions import Explain
 from gbdt2nn.trees import TreeEnsemble
 
 Array = NDArray[np.float64]
-BLOCK = 4096  # rows between two looks at the clock
+BLOCK = 8192  # rows between two looks at the clock
 
 
 class Labels(NamedTuple):

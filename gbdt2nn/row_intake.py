@@ -266,5 +266,5 @@ def _naming_x() -> Iterator[None]:
         yield
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        text = str(error)
+        text = str(error).replace("the teacher's", "the model's").replace("teacher", "model")
         raise kind(text if "X " in text else f"X: {text}") from None

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -149,8 +148,9 @@ def fit_student_on(
     train_tensors, stop_tensors = (_tensors(part, offset, options.device) for part in (train, stop))
     student.to(options.device)
     bar = _ProgressBar(options) if options.verbose else None
-    stream = None if fresh is None else FreshRows(fresh, lambda part: _tensors(part, offset, options.device))
-    batches = _Batches(train_tensors, options.batch_size, options.seed, stream)
+    batches = _Batches(train_tensors, options.batch_size, options.seed)
+    if fresh is not None:
+        batches.refresh_from(fresh, lambda part: _tensors(part, offset, options.device))
     # a student of the labels can overfit them: the weights of the best validation are kept
     keeps_best = getattr(student, "learns_labels", False) and options.label_weight > 0
     try:
@@ -168,8 +168,6 @@ def fit_student_on(
             callbacks=[bar] if bar else [],
         )
     finally:
-        if stream is not None:
-            stream.close()
         if bar:
             bar.close()
     history.n_fresh = batches.n_fresh
@@ -458,14 +456,19 @@ class _Batches:
     `VISITS` times: at fixed steps, so that the number of steps repeats a run.
     """
 
-    def __init__(self, rows: _Tensors, batch_size: int, seed: int, fresh: "FreshRows | None" = None) -> None:
-        self.size, self.seed, self.fresh, self.n_fresh = min(batch_size, len(rows.codes)), seed, fresh, 0
-        known = rows.attribution
-        if fresh is not None and known is not None and len(known) < len(rows.codes):
-            whole = known.new_full((len(rows.codes), *known.shape[1:]), float("nan"))
+    def __init__(self, rows: _Tensors, batch_size: int, seed: int) -> None:
+        self.rows, self.size, self.seed = rows, min(batch_size, len(rows.codes)), seed
+        self.fresh: Fresh | None = None
+        self.n_fresh = 0
+
+    def refresh_from(self, fresh: Fresh, convert: Callable[[LabelledCodes], _Tensors]) -> None:
+        """Let fresh rows take the place of others from now on."""
+        known = self.rows.attribution
+        if known is not None and len(known) < len(self.rows.codes):
+            whole = known.new_full((len(self.rows.codes), *known.shape[1:]), float("nan"))
             whole[: len(known)] = known
-            rows = rows._replace(attribution=whole)
-        self.rows = rows
+            self.rows = self.rows._replace(attribution=whole)
+        self.fresh, self.convert = fresh, convert
 
     def __iter__(self) -> Iterator[Batch]:
         generator = torch.Generator().manual_seed(self.seed)
@@ -485,7 +488,7 @@ class _Batches:
                     inputs = RowsWithLeaves(inputs, rows.leaves[chosen])
                 yield Batch(inputs, teacher, label, rows.weight[chosen])
 
-    def _refresh(self, fresh: "FreshRows") -> None:
+    def _refresh(self, fresh: Fresh) -> None:
         """Put the next block of fresh rows in its place, if it is time."""
         every = max(1, VISITS * fresh.size // self.size)
         if self.step == 0 or self.step % every:
@@ -493,7 +496,7 @@ class _Batches:
         number = self.step // every - 1
         n_slots = (len(self.rows.codes) - fresh.first) // fresh.size
         start = fresh.first + number % n_slots * fresh.size
-        block = fresh.take(number)
+        block = self.convert(fresh.block(number))
         for old, new in zip(self.rows, block, strict=True):
             if old is not None and new is not None:
                 old[start : start + fresh.size] = new
@@ -508,27 +511,6 @@ class _Batches:
         found = known.new_full((len(chosen), *known.shape[1:]), float("nan"))
         found[explained] = known[chosen[explained]]
         return found
-
-
-class FreshRows:
-    """Blocks of fresh rows, each made by a thread of its own while the student trains on those before."""
-
-    def __init__(self, fresh: Fresh, convert: Callable[[LabelledCodes], _Tensors]) -> None:
-        self.first, self.size = fresh.first, fresh.size
-        self._make: Callable[[int], _Tensors] = lambda number: convert(fresh.block(number))
-        self._pool = ThreadPoolExecutor(1)
-        self._ahead: dict[int, Future[_Tensors]] = {0: self._pool.submit(self._make, 0)}
-
-    def take(self, number: int) -> _Tensors:
-        """Block ``number``; the one after it is begun."""
-        block = self._ahead.pop(number, None) or self._pool.submit(self._make, number)
-        found = block.result()
-        self._ahead = {number + 1: self._pool.submit(self._make, number + 1)}
-        return found
-
-    def close(self) -> None:
-        """End the thread; a block that is being made is waited for."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def student_explained(

@@ -548,14 +548,14 @@ def test_a_short_time_budget_labels_what_it_can_and_says_so(housing, quick, monk
 
     monkeypatch.setitem(ATTRIBUTIONS, "tree_shap", slowly)
     X, y = housing
-    X, y = pd.concat([X] * 8, ignore_index=True), np.tile(y, 8)
+    X, y = pd.concat([X] * 16, ignore_index=True), np.tile(y, 16)
     teacher = LGBMRegressor(n_estimators=100, verbosity=-1, n_jobs=1).fit(
         X.assign(ocean_proximity=X["ocean_proximity"].astype("category")), y
     )
     model = Gbdt2NNRegressor(FrozenEstimator(teacher), **(quick | {"time_budget": 2.0}))
-    with pytest.warns(UserWarning, match=r"left time for the attributions of \d+ of 5120 training rows"):
+    with pytest.warns(UserWarning, match=r"left time for the attributions of \d+ of 10240 training rows"):
         model.fit(X, y)
-    assert 0 < model.n_explained_ < 5120
+    assert 0 < model.n_explained_ < 10240
     assert model.n_synthetic_ == 300
     assert np.isfinite(model.predict(X)).all()
 

@@ -111,7 +111,7 @@ def test_agrees_with_shap(models, rows, kind):
     assert np.allclose(found.base_values, explanation.base_values, rtol=0, atol=tolerance(model))
     assert found.data is X or np.array_equal(found.data, X, equal_nan=True)
     assert found.display_data is None
-    assert found.feature_names is None
+    assert found.feature_names == [f"Feature {j}" for j in range(X.shape[1])]
 
 
 @pytest.mark.parametrize("kind", ["lightgbm", "lightgbm forest", "lightgbm ranker", "xgboost", "xgboost multiclass"])

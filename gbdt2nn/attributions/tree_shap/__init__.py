@@ -15,6 +15,7 @@ from gbdt2nn.binning import Binner
 from gbdt2nn.trees import TreeEnsemble
 
 Array = NDArray[np.float64]
+WORTH_THREADS = 8192  # rows; fewer are one thread's, whose tables then serve whole blocks
 
 
 def prepare(
@@ -43,8 +44,9 @@ def prepare(
     engine.prepare(n_samples, n_jobs=n_jobs)
 
     def explain(x: Array) -> tuple[Array, Array]:
-        codes = binner.transform(x, order="F", n_jobs=n_jobs)
-        return engine.attributions(codes, n_jobs=n_jobs), engine.base_value
+        threads = n_jobs if len(x) >= WORTH_THREADS else 1
+        codes = binner.transform(x, order="F", n_jobs=threads)
+        return engine.attributions(codes, n_jobs=threads), engine.base_value
 
     return explain
 

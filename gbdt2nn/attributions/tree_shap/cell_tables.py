@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from gbdt2nn.attributions.tree_shap.forest import Forest
 from gbdt2nn.attributions.tree_shap.lookup import LOOK_UP
 from gbdt2nn.attributions.tree_shap.quadrature import nodes_and_weights
-from gbdt2nn.attributions.tree_shap.tabulation import MOST_FEATURES, fill, width_of
+from gbdt2nn.attributions.tree_shap.tabulation import MOST_FEATURES, MOST_REPRESENTATIVES, fill, width_of
 
 _LINE = 8  # doubles of a cache line: every table begins at one
 
@@ -139,7 +139,8 @@ def fill_tables(
     column, base = np.zeros(column_start[-1], np.int64), np.zeros(n, np.int64)
     step_column, step_last, step_delta = (np.zeros(step_start[-1], np.int64) for _ in range(3))
     look_up_column = np.zeros(look_up_start[-1], np.int64)
-    row = int(forest.n_codes[forest.by_rows > 0].max(initial=0))
+    few = (forest.by_rows > 0) & (forest.n_codes <= MOST_REPRESENTATIVES)  # no table has more
+    row = int(forest.n_codes[few].max(initial=0))
     look_up_row = np.arange(look_up_start[-1]) * row
     looked_up = np.zeros(max(1, look_up_start[-1] * row), np.uint16)
     x, weight = _nodes()

@@ -2,7 +2,7 @@
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
@@ -13,6 +13,7 @@ from gbdt2nn.attributions.tree_shap.cell_tables import FilledTables, Tabulated, 
 from gbdt2nn.attributions.tree_shap.forest import Forest
 from gbdt2nn.attributions.tree_shap.leaf_walk import LeafWalk, WalkSpace
 from gbdt2nn.attributions.tree_shap.lookup import CHUNK, LOOK_UP
+from gbdt2nn.attributions.tree_shap.lookup import FEW as FEW_ROWS
 from gbdt2nn.attributions.tree_shap.plan import Plan
 from gbdt2nn.attributions.tree_shap.quadrature import LANES, WALK, mark, trace
 from gbdt2nn.attributions.tree_shap.tabulation import BY_QUADRATURE, BY_TABLE, choose, fill, measure
@@ -32,7 +33,8 @@ FEWER = 4  # a job of so many times fewer rows than planned does not build table
 SETTLED = 1 << 20  # rows beyond which a plan does not change
 _SPAN = 1 << 16  # rows whose float64 sums are held where the caller's buffer is float32
 _COLUMN_BYTES = 1 << 21  # of a block of rows: what the second level of cache holds
-_BLOCKS = (256, 4096)
+_BLOCKS = (CHUNK, 4096)
+MOST_SPARE_BYTES = 1 << 25  # of a buffer that is kept for the next call
 
 
 class TreeShap:
@@ -105,7 +107,6 @@ class TreeShap:
         self._served = 0
         self._is_pinned = False
         self._lock = Lock()
-        self._spare: list[_Space] = []
 
     @property
     def n_outputs(self) -> int:
@@ -145,7 +146,8 @@ class TreeShap:
         Parameters
         ----------
         codes : ndarray of shape (n_samples, n_features)
-            From the binner; feature by feature (order "F") is the form that is read as it stands.
+            From the binner, which never gives a code that a feature does not have: that is not checked here. Feature by
+            feature (order "F") is the form that is read as it stands.
         n_jobs : int, default=1
             Threads over blocks of rows.
         precision : {"float64", "fast"}, default="float64"
@@ -181,7 +183,7 @@ class TreeShap:
         if not chunks and walk is None:
             return out
         if len(chunks) <= 1:
-            self._run(codes, out, program.filled, walk, n_jobs=n_jobs, precision=precision, add=False)
+            self._run(program, codes, out, program.filled, walk, n_jobs=n_jobs, precision=precision, add=False)
             return out
         span = n if out.dtype == np.float64 else _SPAN
         room = table_room(chunks)
@@ -193,7 +195,7 @@ class TreeShap:
             for number, chunk in enumerate(chunks):
                 tables = fill_tables(self._forest, chunk, room, self._dtype, n_jobs=n_jobs)
                 with_walk = walk if number == 0 else None
-                self._run(part, sums, tables, with_walk, n_jobs=n_jobs, precision=precision, add=number > 0)
+                self._run(program, part, sums, tables, with_walk, n_jobs=n_jobs, precision=precision, add=number > 0)
             if out.dtype != np.float64:
                 out[start : start + span] = sums
         return out
@@ -226,14 +228,14 @@ class TreeShap:
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is built anew: tables, walks and buffers."""
         kept = dict(self.__dict__)
-        for name in ("_lock", "_spare", "_bulk", "_kept"):
+        for name in ("_lock", "_bulk", "_kept"):
             del kept[name]
         kept["plan"] = None
         return kept
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._lock, self._spare, self._bulk, self._kept = Lock(), [], None, None
+        self._lock, self._bulk, self._kept = Lock(), None, None
         self._served, self._is_pinned = 0, False
 
     # ------------------------------------------------------------------------------------------------------ the plan
@@ -257,7 +259,6 @@ class TreeShap:
     def _make_programs(self, n_samples: int, n_jobs: int) -> None:
         walks_all = self.algorithm == "quadrature" or (self.algorithm == "auto" and n_samples < FEW)
         self._bulk, self._kept = self._program(n_samples, n_jobs, walks_all=walks_all), None
-        self._spare = []
         self.plan = self._bulk.plan
 
     def _within_memory(self, n_samples: int, n_jobs: int) -> "_Program":
@@ -314,6 +315,7 @@ class TreeShap:
     # ----------------------------------------------------------------------------------------------------- the rows
     def _run(
         self,
+        program: "_Program",
         codes: Codes,
         out: NDArray[Any],
         filled: FilledTables | None,
@@ -324,23 +326,25 @@ class TreeShap:
         add: bool,
     ) -> None:
         """Write, or add, what these tables and this walk give."""
-        n, block = len(codes), self._block
+        n = len(codes)
+        threads = n_jobs if n > CHUNK else 1
+        # at least two blocks a thread, and the next one for whoever is done, so that the threads end together
+        share = -(-n // (2 * threads * CHUNK)) * CHUNK
+        block = self._block if threads == 1 else min(self._block, share)
+        starts = iter(range(0, n, block))
 
-        def work(starts: list[int]) -> None:
-            space = self._take_space(min(n, block), walk, precision)
-            for start in starts:
-                self._run_block(codes[start : start + block], out[start : start + block], filled, walk, space, add)
-            self._give_space(space)
+        def work(_: int) -> None:
+            space = self._take_space(program, min(n, block), walk, precision)
+            while (start := next(starts, None)) is not None:
+                rows = slice(start, start + block)
+                self._run_block(codes[rows], out[rows], filled, walk, space, add)
+            self._give_space(program, space)
 
-        starts = list(range(0, n, block))
-        if n_jobs > 1 and n > CHUNK:
-            if len(starts) < 4 * n_jobs:  # smaller blocks, so that the threads end together
-                block = max(CHUNK, -(-n // (4 * n_jobs * CHUNK)) * CHUNK)
-                starts = list(range(0, n, block))
-            with ThreadPoolExecutor(n_jobs) as pool:
-                list(pool.map(work, [starts[i::n_jobs] for i in range(n_jobs)]))
+        if threads > 1:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(work, range(threads)))
         else:
-            work(starts)
+            work(0)
 
     def _run_block(
         self,
@@ -368,19 +372,20 @@ class TreeShap:
         else:
             out[...] = sums
 
-    def _take_space(self, n: int, walk: LeafWalk | None, precision: str) -> "_Space":
+    def _take_space(self, program: "_Program", n: int, walk: LeafWalk | None, precision: str) -> "_Space":
         """Find a buffer of the right size, or make one; a thread has it to itself."""
-        rows = -(-n // CHUNK) * CHUNK
+        rows = FEW_ROWS if n <= FEW_ROWS else -(-n // CHUNK) * CHUNK
         with self._lock:
-            for i, space in enumerate(self._spare):
+            for i, space in enumerate(program.spare):
                 if space.rows == rows and space.precision == precision and (space.walk is None) == (walk is None):
-                    return self._spare.pop(i)
+                    return program.spare.pop(i)
         return _Space(self._forest, rows, self._dtype, walk, precision)
 
-    def _give_space(self, space: "_Space") -> None:
-        with self._lock:
-            if len(self._spare) < 8:
-                self._spare.append(space)
+    def _give_space(self, program: "_Program", space: "_Space") -> None:
+        if space.total.nbytes <= MOST_SPARE_BYTES:
+            with self._lock:
+                del program.spare[: max(0, len(program.spare) - 3)]  # the oldest
+                program.spare.append(space)
 
 
 @dataclass
@@ -391,6 +396,7 @@ class _Program:
     chunks: list[Tabulated]
     filled: FilledTables | None  # where the tables of the only chunk are kept
     walk: LeafWalk | None
+    spare: "list[_Space]" = field(default_factory=list)  # buffers of this program's own sizes
 
 
 def _measure(forest: Forest) -> tuple[NDArray[Any], ...]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gbdt2nn.binning import Binner
-from gbdt2nn.trees import TreeEnsemble
+from gbdt2nn.trees import MISSING_NONE, TreeEnsemble
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Forest:
     ratio : ndarray of shape (n_nodes,)
         Cover of the node by the cover of its parent; 1 at roots.
     value : ndarray of shape (n_nodes,)
-        Raw score of each leaf.
+        Raw score of each leaf, less the mean of its tree.
     n_codes, missing_code : ndarray of shape (n_used,), int32
     by_rows : ndarray of shape (n_used,), uint8
         Whether any split of the feature has a row of ``left_codes``.
@@ -95,17 +95,23 @@ class Forest:
                 continue
             if binner.is_categorical[j] or _is_mixed(ensemble.missing[nodes]):
                 by_rows[j] = 1
-                codes = _left_codes(ensemble, nodes, binner.representatives(j))
+                left_codes = _category_codes if binner.is_categorical[j] else _left_codes
+                codes = left_codes(ensemble, nodes, binner, j)
                 left_row[nodes] = n_entries + np.arange(len(nodes)) * codes.shape[1]
                 rows.append(codes.reshape(-1))
                 n_entries += codes.size
             else:
                 last_left[nodes] = np.searchsorted(binner.thresholds[j], ensemble.threshold[nodes])
-                missing_left[nodes] = ensemble.default_left[nodes]
+                # without a missing code of its own, no code is missing, the top one neither
+                missing_left[nodes] = ensemble.default_left[nodes] & bool(binner.missing_code[j] >= 0)
         used = np.flatnonzero(ensemble.used_features())
         place = np.full(ensemble.n_features, -1, dtype=np.int64)
         place[used] = np.arange(len(used))
-        ratio, parent, end, mean = _links(ensemble)
+        ratio, parent, end, mean, excess = _links(ensemble)
+        # Without its mean, which the base value keeps, a tree's leaves are of the size of what they explain: a target
+        # far from zero then costs no digits. Shares that do not add up to one (XGBoost's sums) forbid it.
+        shift = np.where(excess < 1e-14, mean, 0.0)
+        value = ensemble.value - np.repeat(shift, np.diff(ensemble.tree_start))
         return cls(
             n_outputs=ensemble.n_outputs,
             used=used,
@@ -120,7 +126,7 @@ class Forest:
             parent=parent,
             end=end,
             ratio=ratio,
-            value=ensemble.value,
+            value=value,
             n_codes=binner.n_codes[used].astype(np.int32),
             missing_code=binner.missing_code[used].astype(np.int32),
             by_rows=by_rows[used],
@@ -147,10 +153,23 @@ def _is_mixed(missing: NDArray[np.uint8]) -> bool:
     return len(np.unique(missing)) > 1
 
 
-def _left_codes(
-    ensemble: TreeEnsemble, nodes: NDArray[np.int64], representatives: NDArray[np.float64]
-) -> NDArray[np.uint8]:
+def _category_codes(ensemble: TreeEnsemble, nodes: NDArray[np.int64], binner: Binner, j: int) -> NDArray[np.uint8]:
+    """Which codes each split of categories sends left: (n_splits, n_codes)."""
+    named_left = ensemble.categories_go_left
+    left = np.full((len(nodes), int(binner.n_codes[j])), not named_left, dtype=np.uint8)
+    start, stop = ensemble.category_start[nodes], ensemble.category_start[nodes + 1]
+    for i in range(len(nodes)):
+        named = ensemble.category_values[start[i] : stop[i]]
+        left[i, np.searchsorted(binner.categories[j], named)] = named_left
+    if binner.missing_code[j] >= 0:
+        apart = ensemble.missing[nodes] != MISSING_NONE
+        left[apart, binner.missing_code[j]] = ensemble.default_left[nodes][apart]
+    return left
+
+
+def _left_codes(ensemble: TreeEnsemble, nodes: NDArray[np.int64], binner: Binner, j: int) -> NDArray[np.uint8]:
     """Send one value of each code through each split: (n_splits, n_codes)."""
+    representatives = binner.representatives(j)
     n_codes = len(representatives)
     at = np.repeat(nodes, n_codes)
     x = np.tile(representatives, len(nodes))
@@ -159,8 +178,9 @@ def _left_codes(
 
 def _links(
     ensemble: TreeEnsemble,
-) -> tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
-    """Give each node its share of its parent's cover, its parent and the end of its subtree; each tree its mean."""
+) -> tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.int32], NDArray[np.float64], NDArray[np.float64]]:
+    """Give each node its share of its parent's cover, its parent and the end of its subtree; each tree its mean, and
+    the most by which the shares of two siblings miss one."""
     n_nodes = ensemble.n_nodes
     inner = np.flatnonzero(ensemble.feature >= 0)
     left, right = ensemble.left, ensemble.right
@@ -168,6 +188,11 @@ def _links(
     parent[left[inner]] = inner
     parent[right[inner]] = inner
     ratio = np.ones(n_nodes)
+    if not (np.isfinite(ensemble.cover[inner]).all() and np.isfinite(ensemble.cover[right[inner]]).all()):
+        raise ValueError(
+            "teacher must have finite covers at its splits, got infinite ones or NaN: its sums of second derivatives "
+            "overflowed, and TreeSHAP weighs with them; path attributions (tree_path) do not need them"
+        )
     total = ensemble.cover[inner]
     weighs = total > 0
     for child in (left[inner], right[inner]):
@@ -181,8 +206,12 @@ def _links(
         level = np.concatenate([left[going], right[going]])
         depth[level] = len(levels)
     end = np.arange(1, n_nodes + 1, dtype=np.int32)
-    mean = ensemble.value.copy()
+    mean, excess = ensemble.value.copy(), np.zeros(n_nodes)
+    excess[inner] = np.abs(ratio[left[inner]] + ratio[right[inner]] - 1.0)
     for going in reversed(levels):
         end[going] = end[right[going]]
         mean[going] = ratio[left[going]] * mean[left[going]] + ratio[right[going]] * mean[right[going]]
-    return ratio, parent, end, mean[ensemble.tree_start[:-1]]
+        for child in (left[going], right[going]):
+            excess[going] = np.maximum(excess[going], excess[child])
+    roots = ensemble.tree_start[:-1]
+    return ratio, parent, end, mean[roots], excess[roots]

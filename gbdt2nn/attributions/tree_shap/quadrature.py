@@ -101,6 +101,9 @@ def _goes_left(typing, codes, at, last, missing, missing_left):
         code = _load(builder, place, ir.VectorType(number, LANES), ir.Constant(_I64, 0), bits // 8)
         left = builder.icmp_unsigned("<=", code, _splat(builder, builder.trunc(last, number)))
         is_missing = builder.icmp_unsigned("==", code, _splat(builder, builder.trunc(missing, number)))
+        # a feature without a missing code has -1, whose low bits are those of a code
+        has_missing = builder.icmp_signed(">=", missing, ir.Constant(_I64, 0))
+        is_missing = builder.and_(is_missing, _splat(builder, has_missing))
         left = builder.select(is_missing, _splat(builder, builder.trunc(missing_left, _I1)), left)
         return builder.zext(builder.bitcast(left, _I16), _I64)
 
@@ -272,6 +275,7 @@ def trace(
     share = np.empty(deepest + 1)  # of all conditions so far on the feature of the edge at each depth
     before = np.zeros(deepest + 1, dtype=np.int64)  # depth of the edge before on the same feature; 0: none
     shares = np.empty(deepest + 1)
+    replaced = np.full(deepest + 1, -1, dtype=np.int64)  # the leaf for which a later edge on the feature was seen
     n_edges = 0
     n_factors = 0
     for tree in range(tree_output.shape[0]):
@@ -300,14 +304,11 @@ def trace(
                 if turn == 0:
                     if feature[v] < 0:
                         d = 0
-                        for s in range(1, t + 1):  # the last edge on each feature holds its share
-                            is_last = True
-                            for later in range(s + 1, t + 1):
-                                if before[later] == s:
-                                    is_last = False
-                            if is_last:
+                        for s in range(t, 0, -1):  # the last edge on each feature holds its share
+                            if replaced[s] != v:
                                 shares[d] = share[s]
                                 d += 1
+                            replaced[before[s]] = v
                         m = max(m, _n_nodes(shares, d, errors, most_nodes))
                     continue
                 edge_node[n_edges] = v
