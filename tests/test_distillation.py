@@ -8,6 +8,7 @@ from sklearn.frozen import FrozenEstimator
 from gbdt2nn import distil
 from gbdt2nn.distilled import Distilled
 from gbdt2nn.options import Seeds, n_threads, resolve_device
+from gbdt2nn.student_fit import VISITS, Fresh, LabelledCodes, _Batches, _tensors
 
 SMALL = {"n_estimators": 10, "num_leaves": 8, "verbosity": -1, "n_jobs": 1}
 
@@ -76,3 +77,50 @@ def test_threads_and_device(monkeypatch):
     assert n_threads(None) == 1
     assert resolve_device("cpu") == "cpu"
     assert resolve_device("auto") in ("cpu", "cuda")
+
+
+def fresh_rows(first=40, size=20):
+    """Numbered blocks whose score is their number."""
+
+    def block(number):
+        score = np.full((size, 1), 1000.0 + number)
+        return LabelledCodes(
+            np.full((size, 2), number), score, np.repeat(score[:, None], 2, axis=2), np.ones(size), None
+        )
+
+    return Fresh(block, size, first)
+
+
+def test_fresh_rows_take_the_place_of_the_oldest_at_fixed_steps():
+    """The real rows stay; blocks come in turn, each after its rows were drawn a few times; twice the same."""
+    start = LabelledCodes(np.zeros((100, 2), int), np.arange(100.0)[:, None], np.zeros((60, 1, 2)), np.ones(100), None)
+
+    def run():
+        batches = _Batches(_tensors(start, np.zeros(1), "cpu"), 10, seed=0)
+        batches.refresh_from(fresh_rows(), lambda part: _tensors(part, np.zeros(1), "cpu"))
+        drawn = [next(each) for each in [iter(batches)] for _ in range(45)]
+        return batches, drawn
+
+    batches, drawn = run()
+    every = VISITS * 20 // 10
+    assert batches.n_fresh == (44 // every) * 20
+    kept = batches.rows.score[:40, 0].numpy()
+    np.testing.assert_array_equal(kept, np.arange(40.0))
+    newest = {1000.0 + number for number in range(44 // every)}
+    assert newest - {1000.0} <= set(batches.rows.score[40:, 0].tolist())
+    assert batches.rows.attribution is not None
+    assert len(batches.rows.attribution) == 100  # what was scored only now has room for an explanation
+    again = run()[1]
+    assert all(bool((one.teacher.score == other.teacher.score).all()) for one, other in zip(drawn, again, strict=True))
+
+
+def test_a_fit_with_fresh_rows_is_repeated_by_its_seed(numbers, quick):
+    """The stream is numbered and comes at fixed steps, whatever the clock does."""
+    options = quick | {"n_synthetic": "auto", "max_steps": 45, "batch_size": 1024}
+    one, other = (distil(LGBMRegressor(**SMALL), *numbers, **options) for _ in range(2))
+    assert one.history.n_fresh == other.history.n_fresh == 2 * 4096
+    assert one.n_synthetic == 20_000 + 2 * 4096
+    x = one.numbers(numbers[0])
+    np.testing.assert_array_equal(
+        one.student_explained(x, explain=False)[0], other.student_explained(x, explain=False)[0]
+    )

@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks import records
 from benchmarks.report import report
+from benchmarks.speed.marks import MARKS
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,3 +63,38 @@ def test_the_figures_of_the_readme_are_those_of_the_records(found):
         shown = [f"{value:,.0f}" if metric == "rmse" else f"{value:.4f}" for value in sides]
         row = f"| {name} | " + " | ".join(f"{value:.4f}" for value in mean) + f" | {shown[0]} | {shown[1]} ({metric}) |"
         assert row in readme, row
+
+
+SPEED_ROWS = {
+    "LightGBM, 300 × 31 leaves": "lightgbm_300x31",
+    "LightGBM, 500 × 63 leaves": "lightgbm_500x63",
+    "LightGBM, 1000 × 127 leaves": "lightgbm_1000x127",
+    "XGBoost, 300 × depth 6": "xgboost_300d6",
+    "XGBoost, 300 × depth 8": "xgboost_300d8",
+}
+
+
+def test_the_speed_in_the_readme_is_that_of_the_records(found):
+    """Each row of its table, worked out anew: rows a second, and how often the booster's own call."""
+    readme = (ROOT / "README.md").read_text()
+    throughput = {
+        r["data"]: r["results"]["result"]["contestants"] for r in found if r.get("measurement") == "throughput"
+    }
+    for label, name in SPEED_ROWS.items():
+        own, kernel, whole = (throughput[name][c] for c in ("own", "kernel_float64_64mb", "end_to_end_float64_64mb"))
+        rates = [f"{float(format(c['rows_per_second'], '.3g')):,.0f} rows/s" for c in (own, kernel)]
+        times = [f"{c['times_own']['median']:.0f}" for c in (kernel, whole)]
+        assert f"| {label} | {rates[0]} | {rates[1]} | {times[0]} | {times[1]} |" in readme, label
+
+
+def test_the_speed_marks_against_the_librarys_own_call_hold(found):
+    """Warm and end to end, a tenth less than the mark counting as met."""
+    results = {(r["data"], r["measurement"]): r["results"] for r in found if r["kind"] == "speed"}
+    judged = 0
+    for mark in MARKS:
+        if mark.measurement == "throughput" and (mark.problem, mark.measurement) in results:
+            figure = mark.figure(results[mark.problem, mark.measurement])
+            assert figure is not None
+            assert mark.is_met(figure[0]), (mark, figure)
+            judged += 1
+    assert judged >= 15
