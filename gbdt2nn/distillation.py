@@ -49,6 +49,8 @@ HELD_OUT_SHARE = 0.15  # of the time for attributions, for each of stop and chec
 SYNTHETIC_BLOCK = 4096  # rows of one numbered block
 SYNTHETIC_BOUNDS = (20_000, 50_000)  # "auto": four times the training rows, within these
 MOST_EXPLAINED_BYTES = 2**29  # "auto": of attributions; all rows, as long as these hold them
+SYNTHETIC_FOR_TABLES = 300_000  # "auto": for a student that is solved for, as far as memory goes
+CHECKED = 4096  # of the rows that such a student is fitted to, how many the teacher's library scores too
 
 
 def distil(
@@ -287,13 +289,13 @@ class _Flow:
         start = time.perf_counter()
         deadline = None if budget is None else start + ATTRIBUTION_SHARE * budget
 
-        n_real, n_synthetic = len(rows.train), self.n_synthetic(len(rows.train))
+        n_real, n_synthetic = len(rows.train), self.n_synthetic(len(rows.train), ensemble)
         n_held_out = min(MOST_HELD_OUT, len(rows.stop)) + min(MOST_HELD_OUT, len(rows.check))
         n_asked = self.n_explained(n_real, n_real + n_synthetic, ensemble)
         explain = explainer_of(ensemble, binner, attribution, options, n_held_out + n_asked)
 
-        def teach(block: Array, until: float | None) -> Labels:
-            return ask(self.model, ensemble, block, attribution, explain, options, until)
+        def teach(block: Array, until: float | None, **how: Any) -> Labels:
+            return ask(self.model, ensemble, block, attribution, explain, options, until, **how)
 
         def coded(index: NDArray[np.int64], labels: Labels) -> LabelledCodes:
             index = index[: len(labels.score)]
@@ -315,7 +317,8 @@ class _Flow:
         shuffled = np.random.default_rng(self.seeds.split + 2).permutation(rows.train)
         synthetic = self.synthetic_rows(n_synthetic, x[rows.train], weight[rows.train], encoder, binner)
         taught = np.concatenate([x[shuffled], synthetic])
-        explained = teach(taught[:n_asked], deadline)
+        lightly = {} if options.learns_by_gradient else {"n_checked": CHECKED, "dtype": np.float32}
+        explained = teach(taught[:n_asked], deadline, **lightly)
         n_explained = len(explained.score) if attribution is not None else 0
         if attribution is not None and budget is not None and n_explained < len(shuffled):
             warnings.warn(
@@ -335,10 +338,14 @@ class _Flow:
         )
         return stop, check, train, Counts(explained.base_value, n_synthetic, n_explained)
 
-    def n_synthetic(self, n_real: int) -> int:
+    def n_synthetic(self, n_real: int, ensemble: TreeEnsemble) -> int:
         """How many synthetic rows to make."""
         wanted = self.options.n_synthetic
-        return int(np.clip(4 * n_real, *SYNTHETIC_BOUNDS)) if isinstance(wanted, str) else int(wanted)
+        if not isinstance(wanted, str):
+            return int(wanted)
+        if self.options.learns_by_gradient:
+            return int(np.clip(4 * n_real, *SYNTHETIC_BOUNDS))
+        return int(np.clip(self.most_explained(ensemble) - n_real, 0, SYNTHETIC_FOR_TABLES))
 
     def synthetic_rows(self, n_rows: int, x: Array, weight: Array, encoder: Encoder, binner: Binner) -> Array:
         """Synthetic rows, shape (n_rows, n_features)."""
@@ -357,8 +364,12 @@ class _Flow:
         wanted = self.options.n_explained
         if not isinstance(wanted, str):
             return min(int(wanted), n_taught)
-        most = MOST_EXPLAINED_BYTES // (8 * ensemble.n_outputs * ensemble.n_features)
-        return min(n_taught, max(n_real, most))
+        return min(n_taught, max(n_real, self.most_explained(ensemble)))
+
+    def most_explained(self, ensemble: TreeEnsemble) -> int:
+        """How many rows' attributions fit the memory set aside for them."""
+        size = 8 if self.options.learns_by_gradient else 4
+        return MOST_EXPLAINED_BYTES // (size * ensemble.n_outputs * ensemble.n_features)
 
     def student_options(self) -> StudentOptions:
         options = self.options

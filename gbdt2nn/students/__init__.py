@@ -3,9 +3,10 @@
 Every student is built with the same keywords (see `students/self_explaining.py`), so that one can stand in for another.
 """
 
+from gbdt2nn.students.interaction_tables import InteractionTables
 from gbdt2nn.students.mlp import MLP
 from gbdt2nn.students.self_explaining import SelfExplaining
 
-STUDENTS = {"self_explaining": SelfExplaining, "mlp": MLP}
+STUDENTS = {"self_explaining": SelfExplaining, "interaction_tables": InteractionTables, "mlp": MLP}
 
-__all__ = ["MLP", "STUDENTS", "SelfExplaining"]
+__all__ = ["MLP", "STUDENTS", "InteractionTables", "SelfExplaining"]
