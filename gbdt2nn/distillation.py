@@ -5,6 +5,7 @@ X, y -> teacher -> attributions -> codes -> student <-> joint loss -> fitted
 
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -357,7 +358,8 @@ class _Flow:
             seed=self.seeds.synthesis,
         )
         sizes = [min(SYNTHETIC_BLOCK, n_rows - start) for start in range(0, n_rows, SYNTHETIC_BLOCK)]
-        return np.concatenate([x[:0], *(stream.block(number, size) for number, size in enumerate(sizes))])
+        with ThreadPoolExecutor(self.threads) as pool:  # a block is the same whoever makes it
+            return np.concatenate([x[:0], *pool.map(stream.block, range(len(sizes)), sizes)])
 
     def n_explained(self, n_real: int, n_taught: int, ensemble: TreeEnsemble) -> int:
         """How many training rows to explain; under a time budget the clock decides within this bound."""

@@ -74,10 +74,11 @@ class TestTableSum:
         assert by_kernel.dtype == by_torch.dtype == dtype
         torch.testing.assert_close(by_kernel, by_torch.detach(), atol=1e-5 if dtype == torch.float32 else 1e-12, rtol=0)
 
-    def test_many_rows_are_taken_in_chunks(self, monkeypatch):
-        module, x = filled(layout_of()).requires_grad_(True), codes()
+    @pytest.mark.parametrize(("way", "bound"), [("torch", "CHUNK"), ("kernel", "BLOCK")])
+    def test_many_rows_are_taken_in_parts(self, monkeypatch, way, bound):
+        module, x = filled(layout_of()).requires_grad_(way == "torch"), codes()
         whole = module(x)
-        monkeypatch.setattr("gbdt2nn.students.table_sum.CHUNK", 100)
+        monkeypatch.setattr(f"gbdt2nn.students.table_sum.{bound}", 100)
         torch.testing.assert_close(module(x), whole, atol=1e-12, rtol=0)
 
     def test_what_is_not_used_is_exactly_zero(self):

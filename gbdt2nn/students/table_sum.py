@@ -10,6 +10,7 @@ from gbdt2nn.compilation import compiled
 from gbdt2nn.interactions import TableLayout
 
 CHUNK = 1 << 21  # numbers that are taken out of the tables at once where torch does it: 16 MB
+BLOCK = 1 << 14  # attributions that the kernel works on at once: a block of rows goes through the tables together
 
 
 class TableSum(nn.Module):
@@ -105,6 +106,7 @@ class TableSum(nn.Module):
     def _by_kernel(self, codes: Tensor) -> Tensor:
         n_outputs, n_features = self.used.shape
         out = torch.empty(len(codes), n_outputs, n_features, dtype=self.main.dtype)
+        block = max(1, min(len(codes), BLOCK // max(1, n_features * n_outputs)))
         _look_up(
             codes.to(torch.int32).numpy(),
             *(
@@ -116,8 +118,8 @@ class TableSum(nn.Module):
                     self.unit[:, None] * self.used,
                 )
             ),
-            np.empty((n_features, n_outputs), out.numpy().dtype),
-            np.empty((2, n_features), np.int64),
+            np.empty((n_features, block, n_outputs), out.numpy().dtype),
+            np.empty((2, n_features, block), np.int32),
             out.numpy(),
         )  # fmt: skip
         return out
@@ -135,7 +137,7 @@ def _table(*shape: int) -> nn.Parameter:
             "int32[:, :]", "int64[::1]", f"{real}[:, ::1]",
             "int64[::1]", "int64[:, ::1]", "int64[::1]", "int64[::1]", f"{real}[:, :, ::1]",
             "int64[::1]", "int64[:, ::1]", "int64[::1]", "int64[::1]", f"{real}[:, :, ::1]",
-            f"{real}[:, ::1]", f"out {real}[:, ::1]", "out int64[:, ::1]", f"out {real}[:, :, ::1]",
+            f"{real}[:, ::1]", f"out {real}[:, :, ::1]", "out int32[:, :, ::1]", f"out {real}[:, :, ::1]",
         )
         for real in ("float32", "float64")
     ]
@@ -146,29 +148,53 @@ def _look_up(
     triple_bin, triples, triple_size, triple_start, triple,
     unit, found, bins, out,
 ):  # fmt: skip
-    """Add up the values of each row's cells: ``found`` (n_features, n_outputs) and ``bins`` hold one row's at a time."""
+    """Add up the values of each row's cells, a block of rows after the other, table by table: one table stays in the cache.
+
+    ``found`` (n_features, block, n_outputs) and ``bins`` (2, n_features, block) are the block's.
+    """
     n_samples, n_features = codes.shape
     n_outputs = main.shape[1]
-    for n in range(n_samples):
+    block = found.shape[1]
+    for first in range(0, n_samples, block):
+        n_rows = min(block, n_samples - first)
         for j in range(n_features):
-            at = code_start[j] + codes[n, j]
-            bins[0, j] = pair_bin[at]
-            bins[1, j] = triple_bin[at]
-            for k in range(n_outputs):
-                found[j, k] = main[at, k]
+            for n in range(n_rows):
+                at = code_start[j] + codes[first + n, j]
+                bins[0, j, n] = pair_bin[at]
+                bins[1, j, n] = triple_bin[at]
+                for k in range(n_outputs):
+                    found[j, n, k] = main[at, k]
         for number in range(pairs.shape[0]):
             a, b = pairs[number, 0], pairs[number, 1]
-            cell = pair_start[number] + bins[0, a] * pair_size[b] + bins[0, b]
-            for k in range(n_outputs):
-                found[a, k] += pair[cell, 0, k]
-                found[b, k] += pair[cell, 1, k]
+            size_b, start = pair_size[b], pair_start[number]
+            if n_outputs == 1:
+                for n in range(n_rows):
+                    cell = start + bins[0, a, n] * size_b + bins[0, b, n]
+                    found[a, n, 0] += pair[cell, 0, 0]
+                    found[b, n, 0] += pair[cell, 1, 0]
+            else:
+                for n in range(n_rows):
+                    cell = start + bins[0, a, n] * size_b + bins[0, b, n]
+                    for k in range(n_outputs):
+                        found[a, n, k] += pair[cell, 0, k]
+                        found[b, n, k] += pair[cell, 1, k]
         for number in range(triples.shape[0]):
             a, b, c = triples[number, 0], triples[number, 1], triples[number, 2]
-            cell = (bins[1, a] * triple_size[b] + bins[1, b]) * triple_size[c] + bins[1, c] + triple_start[number]
+            size_b, size_c, start = triple_size[b], triple_size[c], triple_start[number]
+            if n_outputs == 1:
+                for n in range(n_rows):
+                    cell = start + (bins[1, a, n] * size_b + bins[1, b, n]) * size_c + bins[1, c, n]
+                    found[a, n, 0] += triple[cell, 0, 0]
+                    found[b, n, 0] += triple[cell, 1, 0]
+                    found[c, n, 0] += triple[cell, 2, 0]
+            else:
+                for n in range(n_rows):
+                    cell = start + (bins[1, a, n] * size_b + bins[1, b, n]) * size_c + bins[1, c, n]
+                    for k in range(n_outputs):
+                        found[a, n, k] += triple[cell, 0, k]
+                        found[b, n, k] += triple[cell, 1, k]
+                        found[c, n, k] += triple[cell, 2, k]
+        for n in range(n_rows):
             for k in range(n_outputs):
-                found[a, k] += triple[cell, 0, k]
-                found[b, k] += triple[cell, 1, k]
-                found[c, k] += triple[cell, 2, k]
-        for k in range(n_outputs):
-            for j in range(n_features):
-                out[n, k, j] = found[j, k] * unit[k, j]
+                for j in range(n_features):
+                    out[first + n, k, j] = found[j, n, k] * unit[k, j]
