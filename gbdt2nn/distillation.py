@@ -5,6 +5,7 @@ X, y -> teacher -> attributions -> codes -> student <-> joint loss -> fitted
 
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,6 +57,8 @@ SYNTHETIC_BLOCK = 4096  # rows of one numbered block
 FRESH_CHECKED = 64  # rows of each fresh block whose attributions are held against the library's own score
 SYNTHETIC_BOUNDS = (20_000, 50_000)  # "auto": four times the training rows, within these
 MOST_EXPLAINED_BYTES = 2**29  # "auto": of attributions; all rows, as long as these hold them
+SYNTHETIC_FOR_TABLES = 300_000  # "auto": for a student that is solved for, as far as memory goes
+CHECKED = 4096  # of the rows that such a student is fitted to, how many the teacher's library scores too
 
 
 def distil(
@@ -302,13 +305,13 @@ class _Flow:
         start = time.perf_counter()
         deadline = None if budget is None else start + ATTRIBUTION_SHARE * budget
 
-        n_real, n_synthetic = len(rows.train), self.n_synthetic(len(rows.train))
+        n_real, n_synthetic = len(rows.train), self.n_synthetic(len(rows.train), ensemble)
         n_held_out = min(MOST_HELD_OUT, len(rows.stop)) + min(MOST_HELD_OUT, len(rows.check))
         n_asked = self.n_explained(n_real, n_real + n_synthetic, ensemble)
         explain = explainer_of(ensemble, binner, attribution, options, n_held_out + n_asked)
 
-        def teach(block: Array, until: float | None) -> Labels:
-            return ask(self.model, ensemble, block, attribution, explain, options, until)
+        def teach(block: Array, until: float | None, **how: Any) -> Labels:
+            return ask(self.model, ensemble, block, attribution, explain, options, until, **how)
 
         def coded(index: NDArray[np.int64], labels: Labels) -> LabelledCodes:
             index = index[: len(labels.score)]
@@ -331,9 +334,11 @@ class _Flow:
         shuffled = np.random.default_rng(self.seeds.split + 2).permutation(rows.train)
         stream = self.synthetic_rows(x[rows.train], weight[rows.train], encoder, binner)
         sizes = [min(SYNTHETIC_BLOCK, n_synthetic - start) for start in range(0, n_synthetic, SYNTHETIC_BLOCK)]
-        synthetic = np.concatenate([x[:0], *(stream.block(number, size) for number, size in enumerate(sizes))])
+        with ThreadPoolExecutor(self.threads) as pool:  # a block is the same whoever makes it
+            synthetic = np.concatenate([x[:0], *pool.map(stream.block, range(len(sizes)), sizes)])
         taught = np.concatenate([x[shuffled], synthetic])
-        explained = teach(taught[:n_asked], deadline)
+        lightly = {} if options.learns_by_gradient else {"n_checked": CHECKED, "dtype": np.float32}
+        explained = teach(taught[:n_asked], deadline, **lightly)
         n_explained = len(explained.score) if attribution is not None else 0
         if attribution is not None and budget is not None and n_explained < len(shuffled):
             warnings.warn(
@@ -353,7 +358,7 @@ class _Flow:
             self.leaves(ensemble, taught),
         )
         fresh = None
-        if isinstance(options.n_synthetic, str) and n_synthetic >= SYNTHETIC_BLOCK:
+        if isinstance(options.n_synthetic, str) and n_synthetic >= SYNTHETIC_BLOCK and options.learns_by_gradient:
 
             def block(number: int) -> LabelledCodes:
                 made = stream.block(len(sizes) + number, SYNTHETIC_BLOCK)
@@ -381,10 +386,14 @@ class _Flow:
         )
         return Labels(base_value + phi.sum(2), phi, base_value)
 
-    def n_synthetic(self, n_real: int) -> int:
+    def n_synthetic(self, n_real: int, ensemble: TreeEnsemble) -> int:
         """How many synthetic rows to make."""
         wanted = self.options.n_synthetic
-        return int(np.clip(4 * n_real, *SYNTHETIC_BOUNDS)) if isinstance(wanted, str) else int(wanted)
+        if not isinstance(wanted, str):
+            return int(wanted)
+        if self.options.learns_by_gradient:
+            return int(np.clip(4 * n_real, *SYNTHETIC_BOUNDS))
+        return int(np.clip(self.most_explained(ensemble) - n_real, 0, SYNTHETIC_FOR_TABLES))
 
     def synthetic_rows(self, x: Array, weight: Array, encoder: Encoder, binner: Binner) -> SyntheticRows:
         """The stream of synthetic rows of a training table."""
@@ -401,8 +410,12 @@ class _Flow:
         wanted = self.options.n_explained
         if not isinstance(wanted, str):
             return min(int(wanted), n_taught)
-        most = MOST_EXPLAINED_BYTES // (8 * ensemble.n_outputs * ensemble.n_features)
-        return min(n_taught, max(n_real, most))
+        return min(n_taught, max(n_real, self.most_explained(ensemble)))
+
+    def most_explained(self, ensemble: TreeEnsemble) -> int:
+        """How many rows' attributions fit the memory set aside for them."""
+        size = 8 if self.options.learns_by_gradient else 4
+        return MOST_EXPLAINED_BYTES // (size * ensemble.n_outputs * ensemble.n_features)
 
     def student_options(self) -> StudentOptions:
         options = self.options

@@ -266,6 +266,7 @@ def ask(
     explain: Explain | None,
     options: Options,
     deadline: float | None = None,
+    **how: Any,
 ) -> Labels:
     """Labels of rows, from the cache where there is one and no clock is running."""
     library = library_of(model)
@@ -280,4 +281,5 @@ def ask(
         raw_score=lambda block: library.raw_score(model, block, n_jobs=threads),
         explain=explain,
         deadline=deadline,
+        **how,
     )

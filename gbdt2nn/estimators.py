@@ -337,13 +337,15 @@ class Gbdt2NNRegressor(RegressorMixin, _Gbdt2NN):
         one, a ``lightgbm.Booster`` or an ``xgboost.Booster`` is taken as it is.
     teacher_params : mapping, optional
         Parameters of a teacher given by name or as None.
-    student : {"self_explaining", "mlp", "leaf_embedding", "deepgbm"}, default="self_explaining"
-        ``"self_explaining"``: score = base value + sum of attributions, by construction. ``"mlp"``: a score head and a
-        separate attribution head. ``"leaf_embedding"``: GBDT2NN (Ke et al. 2019), networks that learn the leaf embeddings
-        of groups of trees. ``"deepgbm"``: GBDT2NN and a network for sparse categories.
+    student : {"self_explaining", "interaction_tables", "mlp", "leaf_embedding", "deepgbm"}, default="self_explaining"
+        ``"self_explaining"``: score = base value + sum of attributions, by construction. ``"interaction_tables"``: the same
+        without a network, by tables over features, pairs and triples of them. ``"mlp"``: a score head and a separate
+        attribution head. ``"leaf_embedding"``: GBDT2NN (Ke et al. 2019), networks that learn the leaf embeddings of groups of
+        trees. ``"deepgbm"``: GBDT2NN and a network for sparse categories.
     student_params : mapping, optional
-        Options of the student. The first two have ``width`` (default 256) and ``depth`` (3); those of the others stand
-        at `gbdt2nn.students.GBDT2NN` and `gbdt2nn.students.DeepGBM`.
+        Options of the student. ``"self_explaining"`` and ``"mlp"``: ``width`` (default 256) and ``depth`` (3). Tables:
+        ``n_pairs``, ``n_triples``, ``pair_bins`` and ``triple_bins`` ("auto"), ``n_sweeps`` (3) and ``ridge`` (4.0). Those of
+        the others stand at `gbdt2nn.students.GBDT2NN` and `gbdt2nn.students.DeepGBM`.
     attribution : {"tree_shap", "tree_path"}, default="tree_shap"
         What the teacher's explanation is: path-dependent TreeSHAP (Lundberg et al. 2020) or Saabas. Their base values
         differ.
@@ -359,7 +361,8 @@ class Gbdt2NNRegressor(RegressorMixin, _Gbdt2NN):
         papers learn from labels, it is 1 where there are any.
     n_synthetic : int or "auto", default="auto"
         Synthetic rows that the teacher scores besides the training rows. "auto": four times the training rows, between
-        20,000 and 50,000; none for GBDT2NN and DeepGBM.
+        20,000 and 50,000, and fresh ones in their place while the student learns; for ``"interaction_tables"`` 300,000, as
+        far as the attributions of all rows fit in 512 MB; none for GBDT2NN and DeepGBM.
     n_explained : int or "auto", default="auto"
         How many of the training rows the teacher explains too: real rows first, then synthetic ones. "auto": all real
         rows, and all synthetic ones as long as the attributions fit in 512 MB; under a time budget as many as 40 % of it
@@ -367,6 +370,7 @@ class Gbdt2NNRegressor(RegressorMixin, _Gbdt2NN):
     batch_size : int, default=1024
     learning_rate : float, default=4e-3
     max_steps : int, default=1000
+        Of gradient descent; ``"interaction_tables"`` takes none.
     time_budget : float, optional
         Seconds for everything, the teacher included; the steps done may then be fewer than ``max_steps``. ``n_steps_``
         and ``n_explained_``, given as ``max_steps`` and ``n_explained``, repeat the run without a clock.

@@ -40,6 +40,8 @@ def label_rows(
     raw_score: Callable[[Array], Array],
     explain: Explain | None,
     deadline: float | None = None,
+    n_checked: int | None = None,
+    dtype: type[np.floating] = np.float64,
 ) -> Labels:
     """Ask the teacher about rows.
 
@@ -57,6 +59,11 @@ def label_rows(
         This attribution of a block of rows, from `ATTRIBUTIONS`; None where none is asked for.
     deadline : float, optional
         On the clock of ``time.perf_counter``: no block of attributions is begun after it, save the first.
+    n_checked : int, optional
+        How many rows, the first ones, the library itself scores, which the attributions are checked against; the score of
+        the others is base value + sum of attributions. All by default.
+    dtype : type, default=float64
+        Of the attributions.
 
     Returns
     -------
@@ -70,16 +77,22 @@ def label_rows(
     """
     if attribution is None or explain is None:
         return Labels(raw_score(x), None, None)
-    scores, parts = [], []
+    score = np.empty((len(x), ensemble.n_outputs))
+    found = np.empty((len(x), ensemble.n_outputs, ensemble.n_features), dtype)
     base_value = np.zeros(ensemble.n_outputs)
+    n_checked = len(x) if n_checked is None else n_checked
+    done = 0
     for start in range(0, len(x), BLOCK):
         if deadline is not None and start > 0 and time.perf_counter() >= deadline:
             break
         block = x[start : start + BLOCK]
+        done = start + len(block)
         phi, base_value = explain(block)
-        scores.append(raw_score(block))
-        parts.append(phi)
-    labels = Labels(np.concatenate(scores), np.concatenate(parts), base_value)
+        score[start:done] = base_value + phi.sum(2)
+        if start < n_checked:
+            score[start : min(done, n_checked)] = raw_score(block[: n_checked - start])
+        found[start:done] = phi
+    labels = Labels(score[:done], found[:done], base_value)
     check_completeness(labels, attribution)
     return labels
 

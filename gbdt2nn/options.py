@@ -66,12 +66,22 @@ class Options:
                 raise TypeError(
                     f"student_params of student {self.student!r} must be among {sorted(known)}, got {name!r}"
                 )
-            if isinstance(known[name], int) and not isinstance(known[name], bool):
-                check_number(f"student_params[{name!r}]", value, low=1, integer=True)
+            label = f"student_params[{name!r}]"
+            if hasattr(STUDENTS[self.student], "check_options"):
+                if isinstance(known[name], int) and not isinstance(known[name], bool):
+                    check_number(label, value, low=1, integer=True)
+            elif isinstance(value, str):
+                check_choice(label, value, [known[name]] if isinstance(known[name], str) else [])
+            elif isinstance(known[name], int | str):
+                check_number(label, value, low=0 if isinstance(known[name], str) else 1, integer=True)
+            elif isinstance(known[name], float):
+                check_number(label, value, low=0)
         cls: Any = STUDENTS[self.student]
         if hasattr(cls, "check_options"):
             weight = self.explanation_weight
             cls.check_options(self.student_params or {}, weight if isinstance(weight, int | float) else 0.0)
+        if not self.learns_by_gradient:
+            self.check_tables()
         check_choice("attribution", self.attribution, ATTRIBUTIONS)
         check_choice("explanation_loss", self.explanation_loss, EXPLANATION_LOSSES)
         for name in ("imitation_weight", "explanation_weight", "label_weight"):
@@ -107,11 +117,31 @@ class Options:
         ):
             raise TypeError(f"memory must be None, a folder or a joblib.Memory, got {self.memory!r}")
 
+    @property
+    def learns_by_gradient(self) -> bool:
+        """Whether the student learns in steps of gradient descent; one that does not is solved for."""
+        student: Any = STUDENTS[self.student]
+        return bool(student.learns_by_gradient)
+
+    def check_tables(self) -> None:
+        """Refuse what least squares of attributions cannot take into account."""
+        for name, value, wanted in (
+            ("label_weight", self.label_weight, self.label_weight in (0, "auto")),
+            ("explanation_weight", self.explanation_weight, self.explanation_weight != 0),
+            ("explanation_loss", self.explanation_loss, self.explanation_loss == "squared_error"),
+        ):
+            if not wanted:
+                expected = {"label_weight": "0", "explanation_weight": "positive"}.get(name, "'squared_error'")
+                raise ValueError(
+                    f"{name} must be {expected} with student {self.student!r}, a least-squares fit of the teacher's "
+                    f"attributions, got {value!r}"
+                )
+
 
 def student_options(student: str) -> dict[str, Any]:
     """A student's own options and their defaults: what its constructor takes besides what the flow gives it."""
     given = {"columns", "base_value", "score_scale", "attribution_mean", "attribution_scale", "tables", "used", "seed"}
-    given |= {"trees", "code_share", "bins", "walk"}
+    given |= {"trees", "code_share", "bins", "walk", "choose_tables"}
     cls: Any = STUDENTS[student]
     parameters = dict(inspect.signature(cls).parameters)
     if hasattr(cls, "inner"):  # it hands on what it does not know

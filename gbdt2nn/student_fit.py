@@ -1,9 +1,10 @@
 """A student from labelled codes: its scales, its tables, its batches and its training. The border to torch."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from gbdt2nn.backfitting import main_effects
 from gbdt2nn.binning import Binner
 from gbdt2nn.fidelity_metrics import attribution_r2, score_r2
+from gbdt2nn.interactions import table_layout
 from gbdt2nn.joint_loss import (
     EXPLANATION_LOSSES,
     Batch,
@@ -144,13 +146,19 @@ def fit_student_on(
     offset = base_value if link.name == "identity" else np.zeros_like(base_value)
     own = tree_arguments(train, ensemble, binner, base_value, options)
     student = build_student(train, ensemble, binner, base_value - offset, scale, options, own)
-    loss = _joint_loss(train, scale, link, objective, options)
-    train_tensors, stop_tensors = (_tensors(part, offset, options.device) for part in (train, stop))
+    loss, max_steps = JointLoss(), 0
+    batches: Iterable[Batch] = ()
+    rows: _Batches | None = None
+    if student.learns_by_gradient:
+        loss, max_steps = _joint_loss(train, scale, link, objective, options), options.max_steps
+        batches = rows = _Batches(_tensors(train, offset, options.device), options.batch_size, options.seed)
+        if fresh is not None:
+            rows.refresh_from(fresh, lambda part: _tensors(part, offset, options.device))
+    else:
+        student.fit_tables(*_explained(train), n_jobs=torch.get_num_threads())
+    stop_tensors = _tensors(stop, offset, options.device)
     student.to(options.device)
     bar = _ProgressBar(options) if options.verbose else None
-    batches = _Batches(train_tensors, options.batch_size, options.seed)
-    if fresh is not None:
-        batches.refresh_from(fresh, lambda part: _tensors(part, offset, options.device))
     # a student of the labels can overfit them: the weights of the best validation are kept
     keeps_best = getattr(student, "learns_labels", False) and options.label_weight > 0
     try:
@@ -158,19 +166,19 @@ def fit_student_on(
             student,
             batches,
             loss,
-            max_steps=options.max_steps,
+            max_steps=max_steps,
             time_budget=options.time_budget,
             optimizer=adamw(options.learning_rate),
             phases=_phases(student, len(train.codes), options),
             validate=lambda s: _held_out_fidelity(s, stop_tensors, explained, loss),
             monitor="negative_label_loss" if keeps_best else None,
-            validate_every=max(1, min(options.max_steps // 10, 50 if keeps_best else 200)),
+            validate_every=max(1, min(max_steps // 10, 50 if keeps_best else 200)),
             callbacks=[bar] if bar else [],
         )
     finally:
         if bar:
             bar.close()
-    history.n_fresh = batches.n_fresh
+    history.n_fresh = 0 if rows is None else rows.n_fresh
     _settle(student, base_value)
     return student, history
 
@@ -312,16 +320,24 @@ def build_student(
         for j, worth in enumerate(threshold_weights(ensemble, binner))
     ]
     explanations: dict[str, Any] = {}
-    if options.explanation_weight > 0:
-        assert train.attribution is not None
-        rest = train.attribution
+    if not cls.learns_by_gradient:
+        explanations["choose_tables"] = partial(
+            table_layout,
+            ensemble,
+            binner,
+            threshold_weight=threshold_weights(ensemble, binner),
+            code_weight=[
+                np.bincount(train.codes[:, j], weights=train.weight, minlength=size).astype(np.float64)
+                for j, size in enumerate(n_codes)
+            ],
+        )
+    elif options.explanation_weight > 0:
+        codes, rest, weight = _explained(train)
         n_explained = len(rest)
-        codes, weight = train.codes[:n_explained], train.weight[:n_explained]
         if cls.has_tables:
             ordered = np.where(binner.is_categorical, 0, n_codes - (np.asarray(binner.missing_code) >= 0))
-            tables = main_effects(codes, train.attribution, weight, n_codes, ordered=ordered)
-            main = np.stack([table[codes[:, j]] for j, table in enumerate(tables)], axis=2)
-            rest = train.attribution - main
+            tables = main_effects(codes, rest, weight, n_codes, ordered=ordered)
+            rest = rest - np.stack([table[codes[:, j]] for j, table in enumerate(tables)], axis=2)
             explanations["tables"] = tables
         share = weight / weight.sum()
         mean = np.einsum("n,nkd->kd", share, rest)
@@ -341,6 +357,13 @@ def build_student(
             **own,
             **options.student_params,
         )
+
+
+def _explained(rows: LabelledCodes) -> tuple[NDArray[np.integer], Array, Array]:
+    """Codes, attributions and weights of the rows that have attributions."""
+    assert rows.attribution is not None
+    n_explained = len(rows.attribution)
+    return rows.codes[:n_explained], rows.attribution, rows.weight[:n_explained]
 
 
 def used_by_output(ensemble: TreeEnsemble) -> NDArray[np.bool_]:

@@ -155,7 +155,8 @@ def fit_student(
         Endless, or begun anew whenever it ends.
     loss : JointLoss
     max_steps : int
-        Upper bound on the steps, and their number without a time budget.
+        Upper bound on the steps, and their number without a time budget. At 0 the student is only validated, and each
+        phase's ``at_end`` called.
     time_budget : float, optional
         Seconds that training, validation included, may take.
     optimizer : callable, optional
@@ -192,8 +193,8 @@ def fit_student(
     Ctrl-C ends training and leaves the student as it is, with a warning. In a worker process it is raised, as is a
     second one.
     """
-    if max_steps < 1:
-        raise ValueError(f"max_steps must be at least 1, got {max_steps}")
+    if max_steps < 0:
+        raise ValueError(f"max_steps must be at least 0, got {max_steps}")
     if time_budget is not None and not time_budget > 0:
         raise ValueError(f"time_budget must be positive or None, got {time_budget}")
     if every < 1:
@@ -208,7 +209,8 @@ def fit_student(
     student.train()
     try:
         for number, phase in enumerate(phases):
-            run.enter(phase)
+            if max_steps:  # an optimiser of nothing to do would still load what torch's own need, for seconds
+                run.enter(phase)
             while not run.phase_over(number):
                 run.step(next(stream))
                 if validate is not None and run.done % validate_every == 0 and not run.over():

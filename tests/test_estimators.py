@@ -266,11 +266,87 @@ def test_every_student_with_every_attribution(numbers, quick, student, attributi
         # these learn from labels, and from fewer rows
         own = {"student_params": {"hidden": (64,)}, "imitation_weight": 1.0, "label_weight": 0.0}
         quick = quick | {**own, "n_synthetic": 1000, "max_steps": 200, "learning_rate": 1e-2}
+    elif not STUDENTS[student].learns_by_gradient:
+        quick = quick | {"student_params": None, "n_synthetic": 2000}
     model = Gbdt2NNRegressor(teacher, student=student, attribution=attribution, **quick).fit(X, y)
     assert model.fidelity_["score_r2"] > 0.8
     assert model.fidelity_["attribution_r2"] > 0.7
     gap = model.fidelity_["completeness_gap"]
     assert gap <= 1e-5 if model.student_.complete else gap > 0
+
+
+class TestInteractionTables:
+    """The student without a network."""
+
+    @pytest.fixture
+    def tables(self, quick):
+        return quick | {"student": "interaction_tables", "student_params": {"n_sweeps": 2}, "n_synthetic": 5000}
+
+    @pytest.mark.parametrize("name", ["housing", "adult", "three_classes"])
+    def test_numbers_categories_missing_values_and_classes(self, request, tables, name):
+        X, y = request.getfixturevalue(name)
+        teacher, of = (LGBMRegressor, Gbdt2NNRegressor) if name == "housing" else (LGBMClassifier, Gbdt2NNClassifier)
+        model = of(teacher(**SMALL_LGBM), **tables).fit(X, y)
+        assert model.n_steps_ == 0
+        assert len(model.history_.validations) == 1
+        found = fidelity(model, X, y)
+        assert found["score_r2"] > 0.95
+        assert found["attribution_r2"] > 0.97
+        assert found["completeness_gap"] < 1e-9
+        assert model.student_.tables.triple.numel() > 0
+
+    def test_with_trees_of_an_xgboost_teacher(self, housing, tables):
+        X, y = housing
+        numeric = X.select_dtypes("number")
+        model = Gbdt2NNRegressor(XGBRegressor(**SMALL_XGB), **tables).fit(numeric, y)
+        assert fidelity(model, numeric, y)["attribution_r2"] > 0.97
+
+    def test_a_feature_no_tree_uses_gets_exactly_zero(self, numbers, tables):
+        X, y = numbers
+        X = np.column_stack([X, np.zeros(len(X))])
+        explanation = Gbdt2NNRegressor(LGBMRegressor(**SMALL_LGBM), **tables).fit(X, y).explain(X)
+        assert (explanation.values[:, 3] == 0).all()
+
+    def test_the_same_again_from_a_pickle_and_on_other_threads(self, numbers, tables):
+        X, y = numbers
+        a, b = (Gbdt2NNRegressor(LGBMRegressor(**SMALL_LGBM), **tables | {"n_jobs": n}).fit(X, y) for n in (1, 2))
+        np.testing.assert_array_equal(a.predict(X), b.predict(X))
+        np.testing.assert_array_equal(a.predict(X), pickle.loads(pickle.dumps(a)).predict(X))
+        np.testing.assert_array_equal(a.predict(X)[:7], np.concatenate([a.predict(X[i : i + 1]) for i in range(7)]))
+
+    def test_weighted_rows(self, numbers, tables):
+        """What is not weighed is not there: a model of half the rows answers like one of all with half at weight 0."""
+        X, y = numbers
+        model = Gbdt2NNRegressor(LGBMRegressor(**SMALL_LGBM), **tables)
+        weight = np.where(np.arange(300) < 200, 2.0, 0.0)
+        assert clone(model).fit(X, y, sample_weight=weight).fidelity_["score_r2"] > 0.8
+
+    def test_synthetic_rows_are_many_within_memory(self, numbers, tables, monkeypatch):
+        X, y = numbers
+        monkeypatch.setattr("gbdt2nn.distillation.SYNTHETIC_FOR_TABLES", 9000)
+        model = Gbdt2NNRegressor(LGBMRegressor(**SMALL_LGBM), **tables | {"n_synthetic": "auto"})
+        assert clone(model).fit(X, y).n_synthetic_ == 9000
+        monkeypatch.setattr("gbdt2nn.distillation.MOST_EXPLAINED_BYTES", 4 * 3 * 1000)
+        found = clone(model).fit(X, y)
+        assert found.n_explained_ == 1000
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"label_weight": 0.5}, "label_weight must be 0 with student 'interaction_tables'"),
+            ({"explanation_weight": 0.0}, "explanation_weight must be positive with student"),
+            ({"explanation_loss": "cosine_distance"}, "explanation_loss must be 'squared_error' with student"),
+            ({"student_params": {"n_pairs": "all"}}, "n_pairs"),
+            ({"student_params": {"n_triples": -1}}, "n_triples"),
+            ({"student_params": {"n_sweeps": 0}}, "n_sweeps"),
+            ({"student_params": {"ridge": -1.0}}, "ridge"),
+        ],
+    )
+    def test_what_least_squares_cannot_take_into_account_is_refused_before_any_work(
+        self, numbers, tables, options, message
+    ):
+        with pytest.raises(ValueError, match=message):
+            Gbdt2NNRegressor("no such teacher is looked for", **tables | options).fit(*numbers)
 
 
 class TestReproducibility:

@@ -13,7 +13,9 @@ PACKAGE = Path(__file__).parent.parent / "gbdt2nn"
 ALLOWED: dict[str, tuple[set[str], set[str], set[str]]] = {
     "joint_loss": (set(), {"torch"}, set()),
     "training": ({"joint_loss"}, {"torch"}, set()),
-    "students": ({"joint_loss", "training"}, {"torch", "numpy"}, set()),
+    "students": (
+        {"backfitting", "compilation", "interactions", "joint_loss", "training"}, {"torch", "numpy"}, set(),
+    ),
     "compilation": (set(), set(), {"numba"}),
     "trees": (set(), {"numpy"}, set()),
     "tables": (set(), {"numpy", "narwhals"}, {"pandas"}),
@@ -26,7 +28,8 @@ ALLOWED: dict[str, tuple[set[str], set[str], set[str]]] = {
     ),
     "attributions": ({"trees", "binning", "compilation"}, {"numpy", "numba", "llvmlite"}, set()),
     "augmentation": ({"binning"}, {"numpy"}, {"numba"}),
-    "backfitting": ({"binning"}, {"numpy"}, {"numba"}),
+    "interactions": ({"arguments", "binning", "compilation", "trees"}, {"numpy"}, set()),
+    "backfitting": ({"compilation", "interactions"}, {"numpy"}, set()),
     "fidelity_metrics": (set(), {"numpy"}, {"scipy", "sklearn", "html"}),
     "arguments": (set(), {"numpy"}, set()),
     "post_hoc": (set(), {"numpy", "torch"}, set()),
@@ -34,7 +37,10 @@ ALLOWED: dict[str, tuple[set[str], set[str], set[str]]] = {
     "labelling": ({"attributions", "trees"}, {"numpy"}, set()),
     "tree_arrays": ({"binning", "students", "trees"}, {"numpy"}, set()),
     "student_fit": (
-        {"joint_loss", "training", "students", "binning", "trees", "tree_arrays", "backfitting", "fidelity_metrics"},
+        {
+            "joint_loss", "training", "students", "binning", "trees", "tree_arrays", "backfitting", "fidelity_metrics",
+            "interactions",
+        },
         {"numpy", "torch"},
         {"tqdm"},
     ),

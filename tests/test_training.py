@@ -162,7 +162,7 @@ def test_batches_begin_anew_when_they_end():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_steps": 0}, "max_steps"),
+        ({"max_steps": -1}, "max_steps"),
         ({"time_budget": 0}, "time_budget"),
         ({"every": 0}, "every"),
         ({"phases": []}, "phases"),

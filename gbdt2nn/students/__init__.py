@@ -4,10 +4,17 @@ Every student is built with the same keywords (see `students/self_explaining.py`
 """
 
 from gbdt2nn.students.deepgbm import DeepGBM
+from gbdt2nn.students.interaction_tables import InteractionTables
 from gbdt2nn.students.leaf_embedding import GBDT2NN
 from gbdt2nn.students.mlp import MLP
 from gbdt2nn.students.self_explaining import SelfExplaining
 
-STUDENTS = {"self_explaining": SelfExplaining, "mlp": MLP, "leaf_embedding": GBDT2NN, "deepgbm": DeepGBM}
+STUDENTS = {
+    "self_explaining": SelfExplaining,
+    "interaction_tables": InteractionTables,
+    "mlp": MLP,
+    "leaf_embedding": GBDT2NN,
+    "deepgbm": DeepGBM,
+}
 
-__all__ = ["GBDT2NN", "MLP", "STUDENTS", "DeepGBM", "SelfExplaining"]
+__all__ = ["GBDT2NN", "MLP", "STUDENTS", "DeepGBM", "InteractionTables", "SelfExplaining"]

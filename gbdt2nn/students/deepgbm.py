@@ -199,6 +199,7 @@ class DeepGBM(nn.Module):
     As of `GBDT2NN`. Its explanation is that of its GBDT2NN part's head or imitator, taught on the whole score.
     """
 
+    learns_by_gradient = True
     complete = False
     has_tables = False
     has_trees = True

@@ -130,6 +130,7 @@ class GBDT2NN(nn.Module):
     attribution : (batch, n_outputs, n_features), or (batch, 1, n_features) of the target output
     """
 
+    learns_by_gradient = True
     complete = False
     has_tables = False
     has_trees = True

@@ -23,6 +23,7 @@ class MLP(nn.Module):
 
     complete = False
     has_tables = False
+    learns_by_gradient = True
 
     def __init__(
         self,

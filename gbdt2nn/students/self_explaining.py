@@ -46,6 +46,7 @@ class SelfExplaining(nn.Module):
 
     complete = True
     has_tables = True
+    learns_by_gradient = True
 
     def __init__(
         self,

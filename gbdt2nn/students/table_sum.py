@@ -1,0 +1,200 @@
+"""Tables over features, pairs and triples of them, looked up and added: a part of students, or all of one."""
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from gbdt2nn.backfitting import Tables
+from gbdt2nn.compilation import compiled
+from gbdt2nn.interactions import TableLayout
+
+CHUNK = 1 << 21  # numbers that are taken out of the tables at once where torch does it: 16 MB
+BLOCK = 1 << 14  # attributions that the kernel works on at once: a block of rows goes through the tables together
+
+
+class TableSum(nn.Module):
+    """Attributions as sums of table values: main effects, pairs and triples.
+
+    The tables are parameters: they learn by gradient where they are asked to, and `add_tables` takes what least squares
+    has found. On the CPU and without gradients a compiled kernel looks them up, elsewhere torch does.
+
+    Parameters
+    ----------
+    layout : TableLayout
+    unit : array-like of shape (n_outputs,)
+        Raw score of a table value of 1.
+    used : ndarray of bool of shape (n_outputs, n_features), optional
+        All other attributions are exactly 0.
+
+    Shape
+    -----
+    input : (batch, n_features), integer codes
+    output : (batch, n_outputs, n_features), raw score
+    """
+
+    unit: Tensor
+    used: Tensor
+    code_start: Tensor
+    pair_bin: Tensor
+    pairs: Tensor
+    pair_sizes: Tensor
+    pair_start: Tensor
+    triple_bin: Tensor
+    triples: Tensor
+    triple_sizes: Tensor
+    triple_start: Tensor
+
+    def __init__(self, layout: TableLayout, unit: ArrayLike, *, used: NDArray[np.bool_] | None = None) -> None:
+        super().__init__()
+        self.layout = layout
+        scale = torch.as_tensor(np.asarray(unit, np.float64), dtype=torch.float32)
+        n_outputs, n_features = len(scale), layout.n_features
+        mask = torch.ones(n_outputs, n_features) if used is None else torch.as_tensor(used, dtype=torch.float32)
+        self.register_buffer("unit", scale)
+        self.register_buffer("used", mask)
+
+        def fixed(name: str, values: ArrayLike) -> None:
+            self.register_buffer(name, torch.as_tensor(np.ascontiguousarray(values, np.int64)), persistent=False)
+
+        fixed("code_start", np.cumsum(layout.n_codes) - layout.n_codes)
+        fixed("pair_bin", np.concatenate([*layout.pair_bin, np.zeros(0)]))
+        fixed("triple_bin", np.concatenate([*layout.triple_bin, np.zeros(0)]))
+        for name in ("pairs", "pair_sizes", "pair_start", "triples", "triple_sizes", "triple_start"):
+            fixed(name, getattr(layout, name))
+        self.main = _table(int(layout.n_codes.sum()), n_outputs)
+        self.pair = _table(int(layout.pair_start[-1]), 2, n_outputs)
+        self.triple = _table(int(layout.triple_start[-1]), 3, n_outputs)
+
+    def add_tables(self, tables: Tables) -> None:
+        """Add tables of the same layout, in raw score, to the ones here."""
+        with torch.no_grad():
+            for own, more in (
+                (self.main, np.concatenate(tables.main)), (self.pair, tables.pair), (self.triple, tables.triple)
+            ):  # fmt: skip
+                own.add_(torch.as_tensor(more, device=own.device).to(own) / self.unit)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        learns = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
+        traced = torch.jit.is_tracing() or torch.compiler.is_compiling()
+        if codes.device.type == "cpu" and not learns and not traced:
+            return self._by_kernel(codes)
+        n_looked_up = (self.layout.n_features + self.pairs.numel() + self.triples.numel()) * len(self.unit)
+        rows = max(1, CHUNK // max(1, n_looked_up))
+        if traced or len(codes) <= rows:
+            return self._by_torch(codes)
+        return torch.cat([self._by_torch(chunk) for chunk in codes.split(rows)])
+
+    def _by_torch(self, codes: Tensor) -> Tensor:
+        at = codes.long() + self.code_start
+        found = nn.functional.embedding(at, self.main)  # (batch, n_features, n_outputs)
+        for table, features, bins, sizes, start in (
+            (self.pair, self.pairs, self.pair_bin, self.pair_sizes, self.pair_start),
+            (self.triple, self.triples, self.triple_bin, self.triple_sizes, self.triple_start),
+        ):
+            if not len(features):
+                continue
+            own = bins[at].T.contiguous()  # (n_features, batch)
+            cell = own[features[:, 0]]
+            for position in range(1, features.shape[1]):
+                cell = cell * sizes[features[:, position]][:, None] + own[features[:, position]]
+            cell = (cell + start[:-1, None]).T  # (batch, n_tables)
+            values = nn.functional.embedding(cell, table.flatten(1)).unflatten(2, table.shape[1:])
+            found = found.index_add(1, features.flatten(), values.flatten(1, 2))
+        return found.transpose(1, 2) * self.unit[:, None] * self.used
+
+    def _by_kernel(self, codes: Tensor) -> Tensor:
+        n_outputs, n_features = self.used.shape
+        out = torch.empty(len(codes), n_outputs, n_features, dtype=self.main.dtype)
+        block = max(1, min(len(codes), BLOCK // max(1, n_features * n_outputs)))
+        _look_up(
+            codes.to(torch.int32).numpy(),
+            *(
+                tensor.detach().numpy()
+                for tensor in (
+                    self.code_start, self.main,
+                    self.pair_bin, self.pairs, self.pair_sizes, self.pair_start, self.pair,
+                    self.triple_bin, self.triples, self.triple_sizes, self.triple_start, self.triple,
+                    self.unit[:, None] * self.used,
+                )
+            ),
+            np.empty((n_features, block, n_outputs), out.numpy().dtype),
+            np.empty((2, n_features, block), np.int32),
+            out.numpy(),
+        )  # fmt: skip
+        return out
+
+
+def _table(*shape: int) -> nn.Parameter:
+    parameter = nn.Parameter(torch.zeros(*shape))
+    parameter.no_decay = True  # type: ignore[attr-defined]
+    return parameter
+
+
+@compiled(
+    [
+        (
+            "int32[:, :]", "int64[::1]", f"{real}[:, ::1]",
+            "int64[::1]", "int64[:, ::1]", "int64[::1]", "int64[::1]", f"{real}[:, :, ::1]",
+            "int64[::1]", "int64[:, ::1]", "int64[::1]", "int64[::1]", f"{real}[:, :, ::1]",
+            f"{real}[:, ::1]", f"out {real}[:, :, ::1]", "out int32[:, :, ::1]", f"out {real}[:, :, ::1]",
+        )
+        for real in ("float32", "float64")
+    ]
+)  # fmt: skip
+def _look_up(
+    codes, code_start, main,
+    pair_bin, pairs, pair_size, pair_start, pair,
+    triple_bin, triples, triple_size, triple_start, triple,
+    unit, found, bins, out,
+):  # fmt: skip
+    """Add up the values of each row's cells, a block of rows after the other, table by table: one table stays in the cache.
+
+    ``found`` (n_features, block, n_outputs) and ``bins`` (2, n_features, block) are the block's.
+    """
+    n_samples, n_features = codes.shape
+    n_outputs = main.shape[1]
+    block = found.shape[1]
+    for first in range(0, n_samples, block):
+        n_rows = min(block, n_samples - first)
+        for j in range(n_features):
+            for n in range(n_rows):
+                at = code_start[j] + codes[first + n, j]
+                bins[0, j, n] = pair_bin[at]
+                bins[1, j, n] = triple_bin[at]
+                for k in range(n_outputs):
+                    found[j, n, k] = main[at, k]
+        for number in range(pairs.shape[0]):
+            a, b = pairs[number, 0], pairs[number, 1]
+            size_b, start = pair_size[b], pair_start[number]
+            if n_outputs == 1:
+                for n in range(n_rows):
+                    cell = start + bins[0, a, n] * size_b + bins[0, b, n]
+                    found[a, n, 0] += pair[cell, 0, 0]
+                    found[b, n, 0] += pair[cell, 1, 0]
+            else:
+                for n in range(n_rows):
+                    cell = start + bins[0, a, n] * size_b + bins[0, b, n]
+                    for k in range(n_outputs):
+                        found[a, n, k] += pair[cell, 0, k]
+                        found[b, n, k] += pair[cell, 1, k]
+        for number in range(triples.shape[0]):
+            a, b, c = triples[number, 0], triples[number, 1], triples[number, 2]
+            size_b, size_c, start = triple_size[b], triple_size[c], triple_start[number]
+            if n_outputs == 1:
+                for n in range(n_rows):
+                    cell = start + (bins[1, a, n] * size_b + bins[1, b, n]) * size_c + bins[1, c, n]
+                    found[a, n, 0] += triple[cell, 0, 0]
+                    found[b, n, 0] += triple[cell, 1, 0]
+                    found[c, n, 0] += triple[cell, 2, 0]
+            else:
+                for n in range(n_rows):
+                    cell = start + (bins[1, a, n] * size_b + bins[1, b, n]) * size_c + bins[1, c, n]
+                    for k in range(n_outputs):
+                        found[a, n, k] += triple[cell, 0, k]
+                        found[b, n, k] += triple[cell, 1, k]
+                        found[c, n, k] += triple[cell, 2, k]
+        for n in range(n_rows):
+            for k in range(n_outputs):
+                for j in range(n_features):
+                    out[first + n, k, j] = found[j, n, k] * unit[k, j]
