@@ -148,6 +148,16 @@ np.testing.assert_array_equal(binner.transform(x), expected)
 phi, base = tree_path(ensemble, x)
 np.testing.assert_allclose(base + phi.sum(axis=2), ensemble.raw_score(x), rtol=0, atol=1e-12)
 """
+ENGINE = """
+from gbdt2nn.attributions.tree_shap import TreeShap
+codes = binner.transform(x, order="F")
+truth, truth_base = lightgbm.native_attributions(model, x, n_jobs=1)
+for algorithm in ("tables", "quadrature"):
+    for precision, tolerance in (("float64", 1e-12), ("fast", 5e-6)):
+        engine = TreeShap(ensemble, binner, algorithm=algorithm)
+        np.testing.assert_allclose(engine.attributions(codes, precision=precision), truth, rtol=0, atol=tolerance)
+        np.testing.assert_allclose(engine.base_value, truth_base, rtol=0, atol=1e-12)
+"""
 
 
 def test_without_a_folder_to_write_to_all_is_the_same():
@@ -157,7 +167,7 @@ def test_without_a_folder_to_write_to_all_is_the_same():
 
 
 def test_on_any_processor_all_is_the_same():
-    in_a_process(EVERYTHING + DECIMALS, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")
+    in_a_process(EVERYTHING + DECIMALS + ENGINE, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")
 
 
 def kernels() -> list[tuple[str, Kernel]]:
