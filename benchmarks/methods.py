@@ -36,6 +36,11 @@ def self_explaining(problem: Problem) -> Any:
     return fit(problem, student="self_explaining")
 
 
+def interaction_tables(problem: Problem) -> Any:
+    """Solve for tables over features, pairs and triples of them: no network."""
+    return fit(problem, student="interaction_tables")
+
+
 def labels_only(problem: Problem) -> Any:
     """Fit the self-explaining architecture to the labels, with neither score nor explanation of the teacher.
 
@@ -56,6 +61,7 @@ METHODS: dict[str, Callable[[Problem], Any]] = {
     "score_imitation": score_imitation,
     "auxiliary_head": auxiliary_head,
     "self_explaining": self_explaining,
+    "interaction_tables": interaction_tables,
     "labels_only": labels_only,
     **PAPER_METHODS,
 }
