@@ -1,5 +1,6 @@
-"""Checks of arguments: each error names the argument, what is expected and what came."""
+"""Arguments: checks whose errors name the argument, what is expected and what came; and what `n_jobs` means."""
 
+import os
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any
@@ -36,3 +37,9 @@ def check_mapping(name: str, value: Any) -> None:
         return
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise TypeError(f"{name} must be a mapping from names to values or None, got {value!r}")
+
+
+def thread_count(n_jobs: int) -> int:
+    """Threads that a number of jobs means: negative numbers count from all usable cores down."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return n_jobs if n_jobs > 0 else max(1, cores + 1 + n_jobs)

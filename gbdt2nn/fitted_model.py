@@ -1,7 +1,6 @@
 """A fitted model behind one face: its trees, its own answers, and the attributions of rows by the quicker of two ways."""
 
 import copy
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gbdt2nn.arguments import thread_count
 from gbdt2nn.attributions.tree_path import tree_path
 from gbdt2nn.binning import Binner
 from gbdt2nn.compilation import is_warm
@@ -78,7 +78,7 @@ class FittedModel:
         # a fit of the caller's estimator gives it another Booster; a shallow copy keeps this one
         self.model = model if library.is_booster(model) else copy.copy(model)
         self.n_iterations = self.description.n_iterations if n_iterations is None else int(n_iterations)
-        self.n_threads = _threads(n_jobs)
+        self.n_threads = thread_count(n_jobs)
         self.precision = precision
         self.table_memory = table_memory
         self.reader = RowReader(self.description)
@@ -260,11 +260,6 @@ def _gap(attribution: NDArray[Any], base_value: Array, score: Array) -> tuple[fl
     total = base_value + attribution.sum(axis=2, dtype=np.float64)
     size = np.abs(base_value) + np.abs(attribution).sum(axis=2, dtype=np.float64)
     return float(np.abs(total - score).max()), float(max(1e-12, np.abs(score).max(), size.max()))
-
-
-def _threads(n_jobs: int) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    return n_jobs if n_jobs > 0 else max(1, cores + 1 + n_jobs)
 
 
 @contextmanager

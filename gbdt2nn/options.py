@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from joblib import Memory
 
-from gbdt2nn.arguments import check_choice, check_mapping, check_number
+from gbdt2nn.arguments import check_choice, check_mapping, check_number, thread_count
 from gbdt2nn.attributions import ATTRIBUTIONS
 from gbdt2nn.joint_loss import EXPLANATION_LOSSES
 from gbdt2nn.students import STUDENTS
@@ -168,10 +168,9 @@ class Seeds:
 
 def n_threads(n_jobs: int | None) -> int:
     """Threads to use: all cores by default, one in a worker process; negative numbers count from all cores down."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     if n_jobs is None:
-        return 1 if multiprocessing.parent_process() is not None else cores
-    return max(1, cores + 1 + int(n_jobs)) if n_jobs < 0 else int(n_jobs)
+        return 1 if multiprocessing.parent_process() is not None else thread_count(-1)
+    return thread_count(int(n_jobs))
 
 
 def as_memory(memory: Any) -> Any:

@@ -71,7 +71,9 @@ ALLOWED: dict[str, tuple[set[str], set[str], set[str]]] = {
     "row_intake": ({"binning", "encoding", "teachers"}, {"numpy"}, set()),
     "small_jobs": ({"trees"}, {"numpy"}, set()),
     "fitted_model": (
-        {"attributions", "binning", "compilation", "row_intake", "small_jobs", "teachers", "trees"}, {"numpy"}, set(),
+        {"arguments", "attributions", "binning", "compilation", "row_intake", "small_jobs", "teachers", "trees"},
+        {"numpy"},
+        set(),
     ),
     "explainer": ({"arguments", "fitted_model", "row_intake"}, {"numpy"}, {"shap"}),
     "figures": (set(), {"numpy"}, {"matplotlib", "shap"}),
