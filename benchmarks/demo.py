@@ -12,7 +12,7 @@ from sklearn.model_selection import train_test_split
 
 import gbdt2nn
 from benchmarks import BenchmarkError, data, records
-from benchmarks.runner import task_metrics
+from benchmarks.cell import task_metrics
 
 DATA = "california_housing"
 REPEATS = 3  # the teacher's own SHAP of all test rows takes seconds

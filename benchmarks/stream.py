@@ -14,8 +14,8 @@ import numpy as np
 
 import gbdt2nn
 from benchmarks import BenchmarkError, data, records
+from benchmarks.cell import task_metrics
 from benchmarks.methods import fit_teacher
-from benchmarks.runner import task_metrics
 
 N_BATCHES = 6
 TEACHER = {"n_estimators": 100, "learning_rate": 0.1, "num_leaves": 64}

@@ -14,7 +14,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 import gbdt2nn
-from benchmarks import methods, runner, suites
+from benchmarks import cell, methods, runner, suites
 
 
 class FakeStudent:
@@ -57,7 +57,7 @@ def fake(monkeypatch):
     monkeypatch.setattr(
         runner, "METHODS", {"teacher": methods.teacher, "mean": mean, "broken": broken, "stopped": stopped}
     )
-    monkeypatch.setattr(runner, "_warm_up_once", lambda: None)
+    monkeypatch.setattr(cell, "warm_up_once", lambda: None)
     # Through the dict: asking the module for its own name would load the estimators.
     monkeypatch.setitem(
         vars(gbdt2nn),

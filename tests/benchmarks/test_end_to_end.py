@@ -8,7 +8,7 @@ from lightgbm import LGBMRegressor
 from sklearn.frozen import FrozenEstimator
 
 import gbdt2nn
-from benchmarks import BenchmarkError, data, demo, records, runner, search, stream, training_time
+from benchmarks import BenchmarkError, cell, data, demo, records, runner, search, stream, training_time
 from benchmarks.reasons import reasons
 from benchmarks.report import report
 from benchmarks.suites import SUITES
@@ -29,7 +29,7 @@ def few_rows(monkeypatch):
 @pytest.mark.parametrize("name", SUITES["smoke"].data)
 def test_every_method_runs_on_the_smoke_suites_data(name, tmp_path, monkeypatch):
     # The loading of libraries is not timed here.
-    monkeypatch.setattr(runner, "_warm_up_once", lambda: None)
+    monkeypatch.setattr(cell, "warm_up_once", lambda: None)
     monkeypatch.setitem(SUITES, "smoke", replace(SUITES["smoke"], student=QUICK, max_rows=240))
     counts = runner.run("smoke", data_names=[name], out=tmp_path, say=lambda line: None)
     assert (counts.made, counts.failed) == (len(SUITES["smoke"].methods), 0)
@@ -46,7 +46,7 @@ def test_every_method_runs_on_the_smoke_suites_data(name, tmp_path, monkeypatch)
 
 
 def test_every_row_of_the_papers_tables_can_be_made(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "_warm_up_once", lambda: None)
+    monkeypatch.setattr(cell, "warm_up_once", lambda: None)
     few = {"max_steps": 4, "n_synthetic": 0, "student_params": {"hidden": (8,), "n_groups": 2}}
     monkeypatch.setitem(SUITES, "papers-smoke", replace(SUITES["papers-smoke"], student=few, max_rows=150, reasons=3))
     names = [name for name in SUITES["papers-smoke"].methods if name not in ("auxiliary_head", "self_explaining")]
@@ -85,7 +85,7 @@ def test_a_stream_is_recorded(tmp_path):
 
 
 def test_a_time_budget_includes_the_teacher(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "_warm_up_once", lambda: None)
+    monkeypatch.setattr(cell, "warm_up_once", lambda: None)
     monkeypatch.setitem(
         SUITES, "smoke", replace(SUITES["smoke"], student={**QUICK, "max_steps": 10**6}, max_rows=240, time_budget=1.0)
     )

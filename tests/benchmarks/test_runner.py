@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks import BenchmarkError, data, records
-from benchmarks.runner import run, split
+from benchmarks.cell import split
+from benchmarks.runner import run
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ def test_a_failing_method_is_a_record_and_no_stop(start, tmp_path):
 
 
 def test_a_failing_teacher_fails_each_of_its_methods(start, monkeypatch, tmp_path):
-    monkeypatch.setattr("benchmarks.runner.fit_teacher", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("benchmarks.cell.fit_teacher", lambda *_, **__: 1 / 0)
     assert start().failed == 2
     record = records.read(tmp_path / "tiny/diabetes/mean-seed0.json")
     assert record["error"]["type"] == "ZeroDivisionError"
