@@ -67,6 +67,16 @@ def with_labels(weight: float | str) -> Callable[[Problem], Any]:
     return method
 
 
+def trained_by(said: str, **own: Any) -> Callable[[Problem], Any]:
+    """Return the method that trains the default student in one other way: ``own`` is that way."""
+
+    def method(problem: Problem) -> Any:
+        return fit(problem, student="self_explaining", **own)
+
+    method.__doc__ = f"Fit the default student with {said}."
+    return method
+
+
 METHODS: dict[str, Callable[[Problem], Any]] = {
     "teacher": teacher,
     "score_imitation": score_imitation,
@@ -78,6 +88,10 @@ METHODS: dict[str, Callable[[Problem], Any]] = {
     "labels_weight_0.5": with_labels(0.5),
     "labels_weight_2": with_labels(2.0),
     "labels_weight_auto": with_labels("auto"),
+    "trained_in_float32": trained_by("every product in float32", training_precision="float32"),
+    "trained_by_adamw": trained_by("AdamW for every parameter", optimizer="adamw"),
+    "trained_at_half_rate": trained_by("half the learning rate", learning_rate=2e-3),
+    "trained_at_double_rate": trained_by("twice the learning rate", learning_rate=8e-3),
     **PAPER_METHODS,
 }
 

@@ -238,6 +238,23 @@ SUITES: dict[str, Suite] = {
         n_jobs=1,
         by_data={"adult": {"part": "train"}},
     ),
+    # Why the default student is trained as it is: every row of its table changes one thing, and has the same seconds.
+    "training": Suite(
+        summary="optimiser, precision and rate of the default student: 15 s of one processor beside the teacher, 3 seeds",
+        data=("california_housing", "adult", "higgs_lightgbm"),
+        methods=(
+            *("self_explaining", "trained_in_float32", "trained_by_adamw", "trained_at_half_rate"),
+            "trained_at_double_rate",
+        ),
+        teacher={"n_estimators": 300, "learning_rate": 0.1, "num_leaves": 31},
+        student={"max_steps": 100_000},
+        time_budget=15.0,
+        clock="cpu",
+        teacher_apart=True,
+        n_jobs=1,
+        max_rows=30_000,
+        by_data={"adult": {"part": "train"}},
+    ),
     # Which student is the default: the same teacher, rows and number of steps for every method.
     "equal_steps": Suite(
         summary="the protocol's data and teachers; 600 steps, the same 20,000 synthetic and 5000 explained rows, 3 seeds",

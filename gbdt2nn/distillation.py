@@ -481,6 +481,7 @@ class _Flow:
             seed=self.seeds.student,
             device=self.device,
             mixed_precision=trains_in_bfloat16(options.training_precision, self.device),
+            optimizer=options.optimizer,
             verbose=int(options.verbose),
         )
 

@@ -58,6 +58,7 @@ class _Gbdt2NN(BaseEstimator):
         memory: Any = None,
         device: str = "auto",
         training_precision: str = "auto",
+        optimizer: str = "auto",
         verbose: int = 0,
         random_state: Any = None,
     ) -> None:
@@ -80,6 +81,7 @@ class _Gbdt2NN(BaseEstimator):
         self.memory = memory
         self.device = device
         self.training_precision = training_precision
+        self.optimizer = optimizer
         self.verbose = verbose
         self.random_state = random_state
 
@@ -542,6 +544,9 @@ class Gbdt2NNRegressor(RegressorMixin, _Gbdt2NN):
     training_precision : {"auto", "float32", "bfloat16"}, default="auto"
         Of the layers inside a network while it learns; "auto": bfloat16 where the processor multiplies such numbers itself.
         A fitted student answers in float64 either way.
+    optimizer : {"auto", "adamw", "muon"}, default="auto"
+        "muon" takes the steps of square matrices, those of layers inside a network, and leaves the rest to AdamW. "auto":
+        Muon for ``"self_explaining"``, ``"mlp"`` and ``"xdistillation"``, AdamW for the others. Learning rate and decay are the same for both.
     verbose : int, default=0
         1 shows a progress bar with the terms of the loss and the fidelity on held-out rows.
     random_state : int, RandomState, Generator or None, default=None

@@ -18,6 +18,7 @@ from gbdt2nn.label_choice import FEWEST_STEPS
 from gbdt2nn.students import STUDENTS
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+OPTIMIZERS = ("auto", "adamw", "muon")
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Options:
     memory: Any = None
     device: str = "auto"
     training_precision: str = "auto"
+    optimizer: str = "auto"
     verbose: int = 0
     random_state: Any = None
 
@@ -89,6 +91,11 @@ class Options:
             self.check_tables()
         check_choice("attribution", self.attribution, ATTRIBUTIONS)
         check_choice("training_precision", self.training_precision, PRECISIONS)
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        if self.optimizer == "muon" and not getattr(STUDENTS[self.student], "learns_by_muon", False):
+            raise ValueError(
+                f"optimizer must be 'auto' or 'adamw' with student {self.student!r}, which has no layers for 'muon'"
+            )
         check_choice("explanation_loss", self.explanation_loss, EXPLANATION_LOSSES)
         for name in ("imitation_weight", "explanation_weight", "label_weight"):
             if name != "explanation_weight" and getattr(self, name) == "auto":

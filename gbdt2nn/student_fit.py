@@ -58,6 +58,7 @@ class StudentOptions:
     device: str
     verbose: int
     mixed_precision: bool = False
+    optimizer: str = "auto"
 
     @property
     def chooses_label_weight(self) -> bool:
@@ -176,12 +177,17 @@ def fit_student_on(
 
 
 def _optimizer(student: Any, options: StudentOptions) -> Optimizer:
-    """Muon for the layers of a residual trunk, which may train in bfloat16; AdamW for students without one."""
+    """The one that is asked for; else Muon for a residual trunk, whose layers may train in bfloat16, or AdamW."""
     trunk = getattr(student, "trunk", None)
-    if not isinstance(trunk, ResidualTrunk):
+    chosen, mixed = "adamw", False
+    if isinstance(trunk, ResidualTrunk):
+        chosen, mixed = "muon", options.mixed_precision
+        trunk.mixed_precision = mixed
+    if options.optimizer != "auto":
+        chosen = options.optimizer
+    if chosen == "adamw":
         return adamw(options.learning_rate)
-    trunk.mixed_precision = options.mixed_precision
-    return muon(options.learning_rate, dtype=torch.bfloat16 if options.mixed_precision else torch.float32)
+    return muon(options.learning_rate, dtype=torch.bfloat16 if mixed else torch.float32)
 
 
 def _settle(student: Any, base_value: Array) -> None:

@@ -1,9 +1,12 @@
 """Muon for the square matrices, AdamW for the rest."""
 
+import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_diabetes
 from torch import nn
 
+from gbdt2nn import Gbdt2NNRegressor
 from gbdt2nn.optimizers import adamw, muon, orthogonal
 
 
@@ -69,3 +72,31 @@ def test_its_groups_have_a_rate_that_a_schedule_can_set():
 
 def test_without_square_matrices_it_is_adamw():
     assert isinstance(muon(1e-2)([nn.Parameter(torch.zeros(3))]), torch.optim.AdamW)
+
+
+@pytest.mark.parametrize("student", ["self_explaining", "mlp", "xdistillation"])
+def test_the_optimizer_that_is_asked_for_takes_the_steps(student):
+    X, y = load_diabetes(return_X_y=True)
+
+    def scores(optimizer):
+        model = Gbdt2NNRegressor(
+            teacher_params={"n_estimators": 5},
+            student=student,
+            student_params={"width": 16},
+            optimizer=optimizer,
+            max_steps=3,
+            n_synthetic=0,
+            random_state=0,
+        )
+        return model.fit(X, y).predict(X)
+
+    by_name = {name: scores(name) for name in ("auto", "adamw", "muon")}
+    np.testing.assert_array_equal(by_name["auto"], by_name["muon"])
+    assert (by_name["adamw"] != by_name["muon"]).any()
+
+
+def test_an_unknown_optimizer_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"optimizer must be one of .*'adamw'.*got 'sgd'"):
+        Gbdt2NNRegressor(optimizer="sgd").fit(np.zeros((20, 2)), np.zeros(20))
+    with pytest.raises(ValueError, match="optimizer must be 'auto' or 'adamw' with student 'leaf_embedding'"):
+        Gbdt2NNRegressor(student="leaf_embedding", optimizer="muon").fit(np.zeros((20, 2)), np.zeros(20))

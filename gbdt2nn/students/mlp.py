@@ -24,6 +24,7 @@ class MLP(nn.Module):
     complete = False
     has_tables = False
     learns_by_gradient = True
+    learns_by_muon = True
 
     def __init__(
         self,

@@ -57,6 +57,7 @@ class SelfExplaining(nn.Module):
     complete = True
     has_tables = True
     learns_by_gradient = True
+    learns_by_muon = True
     refits_tables = True
 
     def __init__(

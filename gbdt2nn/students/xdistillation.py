@@ -40,6 +40,7 @@ class XDistillation(nn.Module):
     complete = False
     has_tables = False
     learns_by_gradient = True
+    learns_by_muon = True
 
     def __init__(
         self,

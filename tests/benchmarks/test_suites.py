@@ -16,7 +16,7 @@ def test_a_suite_names_what_there_is(suite, monkeypatch):
     monkeypatch.delenv("GBDT2NN_DATA", raising=False)
     # The shipped suites run from a bare checkout; this one says what it lacks there, and half of it is there.
     lacking = {name for name in suite.data if suite.settings(name).get("source", name) not in data.available()}
-    apart = (SUITES["papers-tabular"], SUITES["labels"], SUITES["minute"])
+    apart = (SUITES["papers-tabular"], SUITES["labels"], SUITES["minute"], SUITES["training"])
     assert len(lacking) <= (len(suite.data) // 2 if suite in apart else 0)
     assert set(suite.methods) <= set(METHODS)
     assert set(suite.by_data) <= set(suite.data)
