@@ -546,7 +546,8 @@ class Gbdt2NNRegressor(RegressorMixin, _Gbdt2NN):
         A fitted student answers in float64 either way.
     optimizer : {"auto", "adamw", "muon"}, default="auto"
         "muon" takes the steps of square matrices, those of layers inside a network, and leaves the rest to AdamW. "auto":
-        Muon for ``"self_explaining"``, ``"mlp"`` and ``"xdistillation"``, AdamW for the others. Learning rate and decay are the same for both.
+        Muon for ``"self_explaining"``, ``"mlp"`` and ``"xdistillation"``, AdamW for the others. Learning rate and decay
+        are the same for both.
     verbose : int, default=0
         1 shows a progress bar with the terms of the loss and the fidelity on held-out rows.
     random_state : int, RandomState, Generator or None, default=None
