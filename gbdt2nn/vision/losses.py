@@ -45,24 +45,28 @@ def multi_label_cross_entropy() -> Loss:
     return loss
 
 
-def normalised_map_distance(*, sum_maps: bool) -> Loss:
-    """Mean squared difference of maps that are each divided by their norm.
+def map_distance(*, sum_maps: bool, normalise: bool = True) -> Loss:
+    """Mean squared difference of maps.
 
     Parameters
     ----------
     sum_maps : bool
         Whether the maps of a row are summed (attention transfer, one map a layer) or averaged (CAT-KD, one map a class).
+    normalise : bool, default=True
+        Whether each map is divided by its norm before.
 
     Examples
     --------
     >>> import torch
-    >>> distance = normalised_map_distance(sum_maps=True)
+    >>> distance = map_distance(sum_maps=True)
     >>> distance(torch.tensor([[[[1.0, 0.0]]]]), torch.tensor([[[[0.0, 2.0]]]]))
     tensor([1.])
     """
 
     def loss(student: Tensor, teacher: Tensor) -> Tensor:
-        a, b = F.normalize(student.flatten(2), dim=2), F.normalize(teacher.flatten(2), dim=2)
+        a, b = student.flatten(2), teacher.flatten(2)
+        if normalise:
+            a, b = F.normalize(a, dim=2), F.normalize(b, dim=2)
         per_map = (a - b).square().mean(2)  # (batch, n_maps)
         return per_map.sum(1) if sum_maps else per_map.mean(1)
 

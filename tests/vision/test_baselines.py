@@ -16,7 +16,7 @@ from gbdt2nn.vision import (
     LogitKD,
     TrainingOptions,
 )
-from gbdt2nn.vision.losses import energy_outside, magnitude_outside, normalised_map_distance
+from gbdt2nn.vision.losses import energy_outside, magnitude_outside, map_distance
 
 FAST = TrainingOptions(learning_rate=2e-2, warmup_steps=2)
 
@@ -55,7 +55,7 @@ def test_attention_maps_are_the_papers(teacher, small):
     student = small(seed=1).eval()
     explainer = ActivationAttention(("body",))
     a, b = (explainer(m, images, None, create_graph=False).attribution for m in (student, teacher))
-    found = normalised_map_distance(sum_maps=True)(a, b)
+    found = map_distance(sum_maps=True)(a, b)
 
     def attention(net):
         return F.normalize(net.body(net.stem(images)).pow(2).mean(1).flatten(1))
@@ -69,13 +69,23 @@ def test_class_maps_are_the_papers(teacher, small):
     student = small(seed=1).eval()
     explainer = ClassMaps("body")
     a, b = (explainer(m, images, None, create_graph=False).attribution for m in (student, teacher))
-    found = normalised_map_distance(sum_maps=False)(a, b).mean()
+    found = map_distance(sum_maps=False)(a, b).mean()
 
     def maps(net):
         cam = F.conv2d(net.body(net.stem(images)), net.head.weight[:, :, None, None])
         return F.normalize(F.adaptive_avg_pool2d(cam, (2, 2)).flatten(2), dim=2)
 
     torch.testing.assert_close(found, F.mse_loss(maps(student), maps(teacher)).detach())
+
+
+def test_class_maps_may_keep_their_size(teacher, small, loader):
+    maps = torch.rand(5, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    found = map_distance(sum_maps=False, normalise=False)(3 * maps, maps)
+    torch.testing.assert_close(found, (2 * maps).square().mean((1, 2, 3)))
+    students = [small(seed=1), small(seed=1)]
+    for student, normalise in zip(students, (True, False), strict=True):
+        CATKD(teacher, student, layer="body", normalise=normalise, training=FAST).fit(loader, max_steps=2)
+    assert not torch.equal(students[0].head.weight, students[1].head.weight)
 
 
 def test_maps_teach_every_layer_before_them(teacher, small, loader):
@@ -90,9 +100,7 @@ def test_maps_teach_every_layer_before_them(teacher, small, loader):
         assert moved == set(before) - head, type(method)
 
 
-@pytest.mark.parametrize(
-    "loss", [normalised_map_distance(sum_maps=True), normalised_map_distance(sum_maps=False)], ids=["sum", "mean"]
-)
+@pytest.mark.parametrize("loss", [map_distance(sum_maps=True), map_distance(sum_maps=False)], ids=["sum", "mean"])
 def test_map_losses_are_zero_for_equal_maps_and_one_number_a_row(loss):
     maps = torch.rand(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     other = torch.rand(5, 3, 4, 4, generator=torch.Generator().manual_seed(1))
