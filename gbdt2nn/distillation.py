@@ -402,9 +402,15 @@ class _Flow:
                 leaves = self.leaves(ensemble, made)
                 return LabelledCodes(binner.transform(made), labels.score, labels.attribution, weights, y, leaves)
 
-            most = min(MOST_ROWS, self.most_explained(ensemble))
+            # beside labels the room does not grow: the rows that have them would be met ever less often
+            most = len(train.codes) if self.is_of_labels else min(MOST_ROWS, self.most_explained(ensemble))
             fresh = Fresh(block, SYNTHETIC_BLOCK, n_real, most)
         return stop, check, train, Counts(explained.base_value, n_synthetic, n_explained), fresh
+
+    @property
+    def is_of_labels(self) -> bool:
+        """Whether the student is one that learns labels first, and the teacher's score beside them."""
+        return bool(getattr(STUDENTS[self.options.student], "learns_labels", False)) and self.options.learns_labels
 
     def leaves(self, ensemble: TreeEnsemble, x: Array) -> NDArray[np.int32] | None:
         """Leaves of rows, for a student of the trees themselves."""
@@ -427,7 +433,7 @@ class _Flow:
         if not isinstance(wanted, str):
             return int(wanted)
         if self.options.learns_by_gradient:
-            if ensemble.n_outputs > 1:  # its tables are fitted to them before the first step
+            if ensemble.n_outputs > 1 and not self.is_of_labels:  # its tables are fitted to them before the first step
                 return int(np.clip(self.most_explained(ensemble) - n_real, SYNTHETIC_BOUNDS[0], SYNTHETIC_OF_MANY))
             return int(np.clip(4 * n_real, *SYNTHETIC_BOUNDS))
         return int(np.clip(self.most_explained(ensemble) - n_real, 0, SYNTHETIC_FOR_TABLES))

@@ -147,6 +147,28 @@ def test_a_fit_with_fresh_rows_is_repeated_by_its_seed(numbers, quick):
     )
 
 
+@pytest.mark.parametrize(("student", "grows"), [("leaf_embedding", False), ("self_explaining", True)])
+@pytest.mark.parametrize("data", ["numbers", "three_classes"])
+def test_fresh_rows_do_not_crowd_out_labels(request, monkeypatch, quick, student, grows, data):
+    """A student of labels meets those that have one as often in the last step as in the first."""
+    X, y = request.getfixturevalue(data)
+    teacher = (LGBMRegressor if data == "numbers" else LGBMClassifier)(**SMALL)
+    seen = {}
+
+    def remember(batches, fresh, convert):
+        seen.update(before=batches.n_rows, most=fresh.most)
+        return refresh_from(batches, fresh, convert)
+
+    refresh_from = Batches.refresh_from
+    monkeypatch.setattr(Batches, "refresh_from", remember)
+    options = quick | {"n_synthetic": "auto", "max_steps": 2}
+    own = {"student_params": {"hidden": (8,), "n_groups": 2}, "student": student} if not grows else {"student": student}
+    distil(teacher, X, y, **options | own)
+    assert (seen["most"] > seen["before"]) == grows
+    if not grows:
+        assert 20_000 <= seen["before"] <= 20_300
+
+
 def test_a_student_stands_on_its_device_before_its_tables_are_asked(monkeypatch, numbers, quick):
     """Rows are on the device by then, and tables are looked up on it."""
     moved, seen, to = [], [], SelfExplaining.to
