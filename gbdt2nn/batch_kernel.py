@@ -15,15 +15,19 @@ LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
 LARGEST = np.float32(87.0)  # exp of it is a normal number of single precision, and so is its inverse
 HALF, ONE = np.float32(0.5), np.float32(1.0)
 E2, E3, E4, E5, E6 = (np.float32(1 / math.factorial(n)) for n in (2, 3, 4, 5, 6))
-SIXTEEN, LAST_BIT, NEARLY_HALF = np.uint32(16), np.uint32(1), np.uint32(0x7FFF)  # bfloat16: the upper 16 bits, rounded to even
+SIXTEEN, LAST_BIT, NEARLY_HALF = (
+    np.uint32(16),
+    np.uint32(1),
+    np.uint32(0x7FFF),
+)  # bfloat16: the upper 16 bits, rounded to even
 
 
 @compiled(
-    [("int32[:, ::1]", "int64[::1]", "float32[:, ::1]", "float32[::1]", "out float32[:, ::1]", "out uint16[:, ::1]")],
+    [("int32[:, ::1]", "int64[::1]", "float32[:, ::1]", "out float32[:, ::1]", "out uint16[:, ::1]")],
     fastmath={"contract"},
 )
-def enter(codes, start, table, bias, hidden, half):
-    """First layer: ``hidden = silu(bias + sum of rows start[j] + codes[:, j] of the table)``, and ``half`` its bfloat16.
+def enter(codes, start, table, hidden, half):
+    """First layer: ``hidden = silu(sum of rows start[j] + codes[:, j] of the table)``, and ``half`` its bfloat16.
 
     ``half`` may have no rows, and is then left alone.
     """
@@ -34,10 +38,27 @@ def enter(codes, start, table, bias, hidden, half):
     two = power.view(np.float32)
     bits = hidden.view(np.uint32)
     for n in range(n_samples):
-        for w in range(width):
-            before[w] = bias[w]
-        j = 0
-        while j + 4 <= n_features:  # four rows at once: the sums are read and written a quarter as often
+        j = 1
+        row0 = table[start[0] + codes[n, 0]]
+        if n_features < 8:
+            for w in range(width):
+                before[w] = row0[w]
+        else:  # several rows at once: the sums are written and read less often
+            row1, row2, row3 = (
+                table[start[1] + codes[n, 1]],
+                table[start[2] + codes[n, 2]],
+                table[start[3] + codes[n, 3]],
+            )
+            row4, row5, row6 = (
+                table[start[4] + codes[n, 4]],
+                table[start[5] + codes[n, 5]],
+                table[start[6] + codes[n, 6]],
+            )
+            row7 = table[start[7] + codes[n, 7]]
+            for w in range(width):
+                before[w] = ((row0[w] + row1[w]) + (row2[w] + row3[w])) + ((row4[w] + row5[w]) + (row6[w] + row7[w]))
+            j = 8
+        while j + 4 <= n_features:
             row0, row1 = table[start[j] + codes[n, j]], table[start[j + 1] + codes[n, j + 1]]
             row2, row3 = table[start[j + 2] + codes[n, j + 2]], table[start[j + 3] + codes[n, j + 3]]
             for w in range(width):
