@@ -217,7 +217,8 @@ class TestCopies:
         exact = model.distilled_.student_explained(X, explain=False)[0][:, 0]
         np.testing.assert_allclose(model.predict(X), exact, atol=1e-4)
 
-    def test_pickled_saved_and_cloned(self, multiclass, tmp_path, precision="fast"):
+    def test_pickled_saved_and_cloned(self, multiclass, tmp_path):
+        precision = "fast"
         model = copy.deepcopy(multiclass).set_params(precision=precision)
         X = table(80, seed=7)[0]
         expected = model.predict_proba(X)  # the copy in this precision is made now, and goes nowhere
