@@ -10,16 +10,15 @@ import numpy as np
 
 from gbdt2nn.compilation import compiled
 
-LOG2_E = np.float32(1.4426950408889634)
-LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
-LARGEST = np.float32(87.0)  # exp of it is a normal number of single precision, and so is its inverse
-HALF, ONE = np.float32(0.5), np.float32(1.0)
-E2, E3, E4, E5, E6 = (np.float32(1 / math.factorial(n)) for n in (2, 3, 4, 5, 6))
-SIXTEEN, LAST_BIT, NEARLY_HALF = (
-    np.uint32(16),
-    np.uint32(1),
-    np.uint32(0x7FFF),
-)  # bfloat16: the upper 16 bits, rounded to even
+# silu(v) = v / (1 + 2^u), u = -v log2(e): the whole part of u goes into the exponent's bits, and a polynomial gives 2^rest
+MINUS_LOG2_E, ONE = np.float32(-1.4426950408889634), np.float32(1.0)
+LARGEST = np.float32(126.0)  # 2 to this power is a normal number of single precision, and so is its inverse
+ROUNDING = np.float32(1.5 * 2**23)  # added, it leaves the nearest whole number in the lowest bits
+P1, P2, P3, P4, P5, P6 = (np.float32(math.log(2) ** n / math.factorial(n)) for n in range(1, 7))  # 1e-7 off
+# the polynomial of four terms that is least off: 1e-4, where a product in bfloat16 is rounded to 4e-3
+Q0, Q1, Q2, Q3 = (np.float32(q) for q in (0.99992448, 0.69312103, 0.24264008, 0.05592204))
+# bfloat16 is the upper 16 bits, rounded to even
+SIXTEEN, LAST_BIT, NEARLY_HALF = np.uint32(16), np.uint32(1), np.uint32(0x7FFF)
 
 
 @compiled(
@@ -33,9 +32,7 @@ def enter(codes, start, table, hidden, half):
     """
     n_samples, n_features = codes.shape
     width = table.shape[1]
-    before, inverse = np.empty(width, np.float32), np.empty(width, np.float32)
-    power = np.empty(width, np.int32)
-    two = power.view(np.float32)
+    before = np.empty(width, np.float32)
     bits = hidden.view(np.uint32)
     for n in range(n_samples):
         j = 1
@@ -44,16 +41,9 @@ def enter(codes, start, table, hidden, half):
             for w in range(width):
                 before[w] = row0[w]
         else:  # several rows at once: the sums are written and read less often
-            row1, row2, row3 = (
-                table[start[1] + codes[n, 1]],
-                table[start[2] + codes[n, 2]],
-                table[start[3] + codes[n, 3]],
-            )
-            row4, row5, row6 = (
-                table[start[4] + codes[n, 4]],
-                table[start[5] + codes[n, 5]],
-                table[start[6] + codes[n, 6]],
-            )
+            row1, row2 = table[start[1] + codes[n, 1]], table[start[2] + codes[n, 2]]
+            row3, row4 = table[start[3] + codes[n, 3]], table[start[4] + codes[n, 4]]
+            row5, row6 = table[start[5] + codes[n, 5]], table[start[6] + codes[n, 6]]
             row7 = table[start[7] + codes[n, 7]]
             for w in range(width):
                 before[w] = ((row0[w] + row1[w]) + (row2[w] + row3[w])) + ((row4[w] + row5[w]) + (row6[w] + row7[w]))
@@ -69,15 +59,14 @@ def enter(codes, start, table, hidden, half):
             for w in range(width):
                 before[w] += row0[w]
             j += 1
-        # silu(v) = v / (1 + exp(-v)); exp by powers of two and a polynomial, so that it is vector code
         for w in range(width):
-            v = min(max(-before[w], -LARGEST), LARGEST)
-            whole = np.floor(v * LOG2_E + HALF)
-            rest = v - whole * LN2_HIGH - whole * LN2_LOW
-            power[w] = (np.int32(whole) + 127) << 23
-            inverse[w] = ONE + rest * (ONE + rest * (E2 + rest * (E3 + rest * (E4 + rest * (E5 + rest * E6)))))
-        for w in range(width):
-            hidden[n, w] = before[w] / (ONE + inverse[w] * two[w])
+            v = before[w]
+            u = min(max(v * MINUS_LOG2_E, -LARGEST), LARGEST)
+            whole = np.float32(u + ROUNDING)
+            r = u - (whole - ROUNDING)
+            part = np.float32(ONE + r * (P1 + r * (P2 + r * (P3 + r * (P4 + r * (P5 + r * P6))))))
+            power = np.int32(part.view(np.int32) + np.int32(whole.view(np.int32) << 23)).view(np.float32)
+            hidden[n, w] = v / (ONE + power)
         if half.shape[0] > 0:
             for w in range(width):
                 b = bits[n, w]
@@ -88,20 +77,15 @@ def enter(codes, start, table, hidden, half):
 def activate(product, bias, hidden):
     """A residual layer after its product: ``hidden += silu(product + bias)``."""
     n_samples, width = hidden.shape
-    before, inverse = np.empty(width, np.float32), np.empty(width, np.float32)
-    power = np.empty(width, np.int32)
-    two = power.view(np.float32)
     for n in range(n_samples):
         for w in range(width):
-            before[w] = product[n, w] + bias[w]
-        for w in range(width):
-            v = min(max(-before[w], -LARGEST), LARGEST)
-            whole = np.floor(v * LOG2_E + HALF)
-            rest = v - whole * LN2_HIGH - whole * LN2_LOW
-            power[w] = (np.int32(whole) + 127) << 23
-            inverse[w] = ONE + rest * (ONE + rest * (E2 + rest * (E3 + rest * (E4 + rest * (E5 + rest * E6)))))
-        for w in range(width):
-            hidden[n, w] += before[w] / (ONE + inverse[w] * two[w])
+            v = product[n, w] + bias[w]
+            u = min(max(v * MINUS_LOG2_E, -LARGEST), LARGEST)
+            whole = np.float32(u + ROUNDING)
+            r = u - (whole - ROUNDING)
+            part = np.float32(ONE + r * (P1 + r * (P2 + r * (P3 + r * (P4 + r * (P5 + r * P6))))))
+            power = np.int32(part.view(np.int32) + np.int32(whole.view(np.int32) << 23)).view(np.float32)
+            hidden[n, w] += v / (ONE + power)
 
 
 @compiled(
@@ -111,28 +95,17 @@ def activate(product, bias, hidden):
 def activate_bfloat16(product, bias, hidden, half):
     """The same after a product in bfloat16: the layer's input goes on in single precision, ``half`` is its bfloat16."""
     n_samples, width = hidden.shape
-    before, inverse = np.empty(width, np.float32), np.empty(width, np.float32)
-    power = np.empty(width, np.int32)
-    two = power.view(np.float32)
-    wide = np.empty(width, np.uint32)
-    number = wide.view(np.float32)
-    bits = hidden.view(np.uint32)
     for n in range(n_samples):
         for w in range(width):
-            wide[w] = np.uint32(product[n, w]) << SIXTEEN
-        for w in range(width):
-            before[w] = number[w] + bias[w]
-        for w in range(width):
-            v = min(max(-before[w], -LARGEST), LARGEST)
-            whole = np.floor(v * LOG2_E + HALF)
-            rest = v - whole * LN2_HIGH - whole * LN2_LOW
-            power[w] = (np.int32(whole) + 127) << 23
-            # two terms fewer: 5e-5 off, where the product is rounded to 4e-3
-            inverse[w] = ONE + rest * (ONE + rest * (E2 + rest * (E3 + rest * E4)))
-        for w in range(width):
-            hidden[n, w] += before[w] / (ONE + inverse[w] * two[w])
-        for w in range(width):
-            b = bits[n, w]
+            v = np.uint32(np.uint32(product[n, w]) << SIXTEEN).view(np.float32) + bias[w]
+            u = min(max(v * MINUS_LOG2_E, -LARGEST), LARGEST)
+            whole = np.float32(u + ROUNDING)
+            r = u - (whole - ROUNDING)
+            part = np.float32(Q0 + r * (Q1 + r * (Q2 + r * Q3)))
+            power = np.int32(part.view(np.int32) + np.int32(whole.view(np.int32) << 23)).view(np.float32)
+            found = np.float32(hidden[n, w] + v / (ONE + power))
+            hidden[n, w] = found
+            b = found.view(np.uint32)
             half[n, w] = np.uint16((b + NEARLY_HALF + ((b >> SIXTEEN) & LAST_BIT)) >> SIXTEEN)
 
 
