@@ -64,6 +64,7 @@ def students(job: Job, say: Callable[[str], None]) -> dict[str, Any]:
         ]
         described[name] = {
             "n_steps": model.n_steps_,
+            "seconds": model.seconds_["total"],
             "megabytes": compiled.nbytes / 2**20,
             "fidelity": {key: model.fidelity_[key] for key in ("score_r2", "attribution_r2", "per_feature_r2")},
             "max_error": _largest_difference(model, compiled, X[:1000]),

@@ -73,7 +73,7 @@ _ONE_ROW = [
 _STUDENTS = [
     "CPU microseconds of one thread per row, raw float64 rows in, everyone in turns: median [least–greatest] of the rounds.",
     "Students give prediction and explanation together. Batches are of 1024 rows, in the precision that is named;",
-    "compiled: `compile_row()`, one row a call.",
+    "compiled: `compile_row()`, one row a call. Fit: seconds on the wall, one thread, the teacher being there.",
     "Error: the compiled row's largest against the student itself, by the range of its scores.",
 ]
 _PRECISIONS = [
@@ -240,7 +240,7 @@ def _students(found: Sequence[Record]) -> Table:
         "compiled row",
         "megabytes",
     ]
-    cells = [[*heads, "score R²", "attribution R²", "error"]]
+    cells = [[*heads, "megabytes", "score R²", "attribution R²", "error"]]
     for record in found:
         result = record["results"]["result"]
         taken = result["microseconds"]
@@ -250,12 +250,12 @@ def _students(found: Sequence[Record]) -> Table:
             ("engine", "exact engine"),
         ):
             batch, one = (_spent(taken[f"{name}_{how}"]) for how in ("batch", "one"))
-            cells.append([_name(record), label, batch, "–", "–", one, *["–"] * 5])
+            cells.append([_name(record), label, batch, "–", "–", one, *["–"] * 6])
         for name, about in result["students"].items():
             spent = (_spent(taken[f"{name}_{how}"]) for how in (*(f"batch_{p}" for p in batches), "one", "compiled"))
             fidelity = (f"{about['fidelity'][key]:.4f}" for key in ("score_r2", "attribution_r2"))
-            size, error = f"{about['megabytes']:.1f}", f"{about['max_error']:.0e}"
-            cells.append([_name(record), name.replace("_", " "), *spent, size, *fidelity, error])
+            cost, error = (f"{about['seconds']:.0f} s", f"{about['megabytes']:.1f}"), f"{about['max_error']:.0e}"
+            cells.append([_name(record), name.replace("_", " "), *spent, *cost, *fidelity, error])
     return cells
 
 

@@ -135,7 +135,14 @@ def test_students_are_shown_beside_booster_and_engine():
     off = {f"{part}_{how}": 2e-3 for part in ("score", "attribution") for how in ("rms", "max")}
     off |= {"network": "bfloat16", "completeness_gap": 3e-16}
     precisions = {"float64": off | {"network": "float64"}, "fast": off}
-    student = {"n_steps": 9, "megabytes": 2.4, "fidelity": fidelity, "max_error": 3.6e-7, "precisions": precisions}
+    student = {
+        "n_steps": 9,
+        "seconds": 41.7,
+        "megabytes": 2.4,
+        "fidelity": fidelity,
+        "max_error": 3.6e-7,
+        "precisions": precisions,
+    }
     result = {
         "microseconds": {**dict.fromkeys(names, taken), "self_explaining_batch_fast": {**taken, "median": 2.34}},
         "students": {"self_explaining": student},
@@ -150,7 +157,7 @@ def test_students_are_shown_beside_booster_and_engine():
     ]
     shown = "9.96 [9–12]"
     assert rows[3][2:6] == [shown, "–", "–", shown]
-    assert rows[4][2:] == [shown, shown, "2.34 [9–12]", shown, shown, "2.4", "0.9912", "0.9900", "4e-07"]
+    assert rows[4][2:] == [shown, shown, "2.34 [9–12]", shown, shown, "42 s", "2.4", "0.9912", "0.9900", "4e-07"]
     assert [row[-1] for row in rows_of(markdown, "Marks")[1:]] == ["no", "yes", "yes"]
     precise = rows_of(markdown, "Precision of students")[1:]
     assert [row[1:] for row in precise] == [["self explaining", "fast", "bfloat16", *["2e-03"] * 4, "3e-16"]]
