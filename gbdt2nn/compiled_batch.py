@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 PRECISIONS = ("float64", "float32", "fast")
 CHUNK = 8192  # rows that go through the tables together
-BLOCK = 512  # rows that go through the network together, for each of torch's threads: they stay in a core's own cache
+BLOCK = 1024  # rows that go through the network together, for each of torch's threads: a product has a cost of its own
 
 
 def in_precision(student: Any, precision: str) -> "CompiledBatch | CastStudent":
