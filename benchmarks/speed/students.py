@@ -16,7 +16,7 @@ from benchmarks.speed.job import Job
 STUDENTS = ("self_explaining", "interaction_tables")
 PRECISIONS = ("float64", "float32", "fast")
 BATCH = 1024
-N_BATCHES = 4
+N_BATCHES = 16  # of a turn: what the turn before left in the caches is soon forgotten
 SINGLE = 500  # rows of a round of single rows
 FEW = 20  # the same, of a call that takes milliseconds
 N_COMPARED = 10_000  # rows on which precisions are compared
