@@ -232,14 +232,7 @@ def _single_row(found: Sequence[Record]) -> Table:
 
 def _students(found: Sequence[Record]) -> Table:
     batches = ("float64", "float32", "fast")
-    heads = [
-        "booster",
-        "who",
-        *(f"batch, {precision}" for precision in batches),
-        "one row",
-        "compiled row",
-        "megabytes",
-    ]
+    heads = ["booster", "who", *(f"batch, {precision}" for precision in batches), "one row", "compiled row", "fit"]
     cells = [[*heads, "megabytes", "score R²", "attribution R²", "error"]]
     for record in found:
         result = record["results"]["result"]

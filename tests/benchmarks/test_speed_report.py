@@ -156,6 +156,8 @@ def test_students_are_shown_beside_booster_and_engine():
         "self explaining",
     ]
     shown = "9.96 [9–12]"
+    assert rows[0][6:9] == ["compiled row", "fit", "megabytes"]
+    assert {len(row) for row in rows} == {12}
     assert rows[3][2:6] == [shown, "–", "–", shown]
     assert rows[4][2:] == [shown, shown, "2.34 [9–12]", shown, shown, "42 s", "2.4", "0.9912", "0.9900", "4e-07"]
     assert [row[-1] for row in rows_of(markdown, "Marks")[1:]] == ["no", "yes", "yes"]
