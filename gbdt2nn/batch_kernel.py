@@ -120,7 +120,8 @@ def activate_bfloat16(product, bias, hidden, half):
 def add_up(network, tables, base_value, score, attribution, explain):
     """Raw scores, and attributions where asked for: the shares of network and tables, added up in double precision.
 
-    The network's are (n_outputs * n_features, at least n_samples), those of the tables (n_samples, n_outputs, n_features).
+    The network's are (n_samples, at least n_outputs * n_features) or empty, those of the tables (n_samples, n_outputs,
+    n_features).
     The same additions in the same order whether attributions are written or not.
     """
     n_samples, n_outputs, n_features = tables.shape
@@ -131,7 +132,7 @@ def add_up(network, tables, base_value, score, attribution, explain):
             for j in range(n_features):
                 share = tables[n, k, j]
                 if has_network:
-                    share += network[k * n_features + j, n]
+                    share += network[n, k * n_features + j]
                 if explain:
                     attribution[n, k, j] = share
                 total += np.float64(share)

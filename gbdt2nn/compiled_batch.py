@@ -22,6 +22,7 @@ Array = NDArray[np.float64]
 PRECISIONS = ("float64", "float32", "fast")
 CHUNK = 8192  # rows that go through the tables together
 BLOCK = 1024  # rows that go through the network together, for each of torch's threads: a product has a cost of its own
+VECTOR = 16  # a product whose columns are no multiple of it takes several times as long where they are few
 
 
 def in_precision(student: Any, precision: str) -> "CompiledBatch | CastStudent":
@@ -128,7 +129,8 @@ class CompiledBatch(_Copy):
             real = torch.bfloat16 if self.network_precision == "bfloat16" else torch.float32
             self.layers = [(layer.weight.T.to(real).contiguous(), _single(layer.bias)) for layer in layers]
             unit = (student.attribution_scale * student.used * student.score_scale[:, None]).flatten()
-            self.head = (student.head.weight * unit[:, None]).float().contiguous()
+            self.head = torch.zeros(self.width, -(-len(unit) // VECTOR) * VECTOR)
+            self.head[:, : len(unit)] = (student.head.weight * unit[:, None]).T
             # every row has one code of each feature: the bias of its attribution goes along with that code's main effect
             bias = (student.head.bias * (student.attribution_scale * student.used).flatten()).double()
             owner = torch.as_tensor(np.repeat(np.arange(self.n_features), student.tables.layout.n_codes))
@@ -153,7 +155,7 @@ class CompiledBatch(_Copy):
         n_samples = len(codes)
         score = np.empty((n_samples, self.n_outputs))
         attribution = np.empty((n_samples if explain else 0, self.n_outputs, self.n_features))
-        rows = min(n_samples, BLOCK * torch.get_num_threads())
+        rows = min(n_samples, CHUNK, BLOCK * torch.get_num_threads())
         with torch.no_grad():
             room = self._room(rows) if self.width else None
             for first in range(0, n_samples, CHUNK):
@@ -174,7 +176,7 @@ class CompiledBatch(_Copy):
         return room
 
     def _network(self, codes: NDArray[np.int32], room: "_Room") -> NDArray[np.float32]:
-        """The network's part of the attributions of a block, (n_outputs * n_features, at least len(codes))."""
+        """The network's part of the attributions of a block, (len(codes), at least n_outputs * n_features)."""
         n = len(codes)
         hidden, half, product = room.hidden[:n], room.half[:n], room.product[:n]
         kernel.enter(codes, self.start, self.first, room.hidden_numbers[:n], room.half_bits[:n])
@@ -185,8 +187,7 @@ class CompiledBatch(_Copy):
             else:
                 torch.mm(hidden, weight, out=product)
                 kernel.activate(room.product_numbers[:n], bias, room.hidden_numbers[:n])
-        # outputs by rows: where outputs are few, torch multiplies this way round much faster
-        return torch.mm(self.head, hidden.T).numpy()
+        return torch.mm(hidden, self.head).numpy()
 
 
 class _Room:

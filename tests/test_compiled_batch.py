@@ -118,6 +118,20 @@ class TestAnswers:
             alone = answers(model, precision, X.iloc[rows])[0]
             assert (np.abs(alone - score[rows]) / score.std(0)).max() < BOUND[inside]
 
+    def test_several_threads(self, multiclass):
+        X = table(2600, seed=9)[0]  # more than a block of two threads
+        score, attribution = answers(multiclass, "fast", X)
+        threads = torch.get_num_threads()
+        try:
+            torch.set_num_threads(2)
+            found, shares = answers(multiclass, "fast", X)
+        finally:
+            torch.set_num_threads(threads)
+        assert np.abs(found - score).max() < BOUND["bfloat16"] * score.std()
+        assert np.abs(shares - attribution).max() < BOUND["bfloat16"] * score.std()
+        gap = np.abs(multiclass.base_value_ + shares.sum(2) - found)
+        assert gap.max() <= 1e-13 * np.abs(found).max()
+
     def test_views_follow_the_parameter(self, regressor):
         X = table(200, seed=3)[0]
         exact = regressor.predict(X)
