@@ -172,7 +172,7 @@ def test_the_numbers_are_those_of_the_fidelity(X, tmp_path):
     model = FittedModel("multiclass").fit()
     y = labels(model, len(X))
     page = Page(write_report(model, X, y, path=tmp_path / "report.html"))
-    teacher, (score, attribution) = model._labels(X, True, "float32"), model._student_explained(X, True)
+    teacher, (score, attribution) = model._labels(X, True), model._student_explained(X, True, "float32")
     expected = measure(
         teacher_score=teacher.score,
         student_score=score,
