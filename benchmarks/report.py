@@ -10,6 +10,7 @@ from benchmarks.claims.tables import sections as sections_of_claims
 from benchmarks.deploy.tables import sections as deploy_sections
 from benchmarks.methods import METHODS
 from benchmarks.speed.tables import sections
+from benchmarks.student_costs import sections as cost_sections
 from benchmarks.vision.tables import page as vision_page
 
 Record = Mapping[str, Any]
@@ -85,6 +86,7 @@ def report(found: Sequence[Record]) -> str:
     lines += _searches(searches)
     lines += _sections("Claims", sections_of_claims([record for record in found if record["kind"] == "claims"]))
     lines += _sections("Speed", sections([record for record in found if record["kind"] == "speed"]))
+    lines += _sections("What a second and a megabyte buy", cost_sections(results))
     lines += deploy_sections(found)
     lines += _environments(found)
     return "\n".join(lines).rstrip() + "\n"

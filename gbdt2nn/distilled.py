@@ -12,6 +12,7 @@ from gbdt2nn.arguments import check_choice
 from gbdt2nn.attributions import ATTRIBUTIONS, Explain
 from gbdt2nn.batches import LabelledCodes
 from gbdt2nn.binning import Binner
+from gbdt2nn.compiled_batch import PRECISIONS, CastStudent, CompiledBatch, in_precision
 from gbdt2nn.compiled_row import COMPILED, CompiledRow
 from gbdt2nn.encoding import Encoder
 from gbdt2nn.fidelity_metrics import Fidelity, check_weight, measure
@@ -101,7 +102,7 @@ class Distilled:
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled: the student on the CPU, so that a machine without the GPU it was trained on can load it."""
-        state = dict(self.__dict__)
+        state = {name: value for name, value in self.__dict__.items() if name != "_reduced"}
         if next(self.student.parameters()).device.type != "cpu":
             state["student"] = copy.deepcopy(self.student).cpu()
         return state
@@ -111,9 +112,42 @@ class Distilled:
         """Whether the student was taught explanations."""
         return self.options.explanation_weight > 0
 
-    def student_explained(self, X: Any, *, explain: bool = True) -> tuple[Array, Array | None]:
-        """The student's raw score (n_samples, n_outputs) and attribution (n_samples, n_outputs, n_features)."""
-        return student_explained(self.student, self.binner.transform(self.numbers(X)), explain=explain)
+    def student_explained(
+        self, X: Any, *, explain: bool = True, precision: str = "float64"
+    ) -> tuple[Array, Array | None]:
+        """The student's raw score (n_samples, n_outputs) and attribution (n_samples, n_outputs, n_features).
+
+        Parameters
+        ----------
+        X : array or frame of shape (n_samples, n_features)
+        explain : bool, default=True
+        precision : {"float64", "float32", "fast"}, default="float64"
+            As of the estimators.
+
+        Returns
+        -------
+        score : ndarray of shape (n_samples, n_outputs), float64
+        attribution : ndarray of shape (n_samples, n_outputs, n_features), float64, or None with ``explain=False``
+        """
+        check_choice("precision", precision, PRECISIONS)
+        codes = self.binner.transform(self.numbers(X))
+        if precision == "float64":
+            return student_explained(self.student, codes, explain=explain)
+        return self._in_precision(precision)(codes, explain=explain)
+
+    def network_precision(self, precision: str) -> str:
+        """What hidden layers compute in on this machine, asked for this precision: "float64", "float32" or "bfloat16"."""
+        check_choice("precision", precision, PRECISIONS)
+        return precision if precision == "float64" else self._in_precision(precision).network_precision
+
+    def _in_precision(self, precision: str) -> CastStudent | CompiledBatch:
+        """A copy of the student in less than double precision, made anew when the student has changed."""
+        ready: dict[str, Any] = self.__dict__.setdefault("_reduced", {})
+        student, answers = ready.get(precision, (None, None))
+        if student is not self.student or not answers.is_current():
+            answers = in_precision(self.student, precision)
+            ready[precision] = self.student, answers
+        return answers
 
     def teacher_explained(self, X: Any, *, explain: bool = True) -> Labels:
         """The teacher's raw score, attribution and base value, of the method the student was taught by."""
@@ -196,10 +230,11 @@ class Distilled:
         *,
         explainer: str | None = None,
         teacher_explainer: str | None = None,
+        precision: str = "float64",
     ) -> Fidelity:
         """Fidelity of the student to the teacher on rows of a table; ``y`` as `encode_labels` gives it."""
         if explainer is None and teacher_explainer is None:
-            score, attribution = self.student_explained(X, explain=self.explains)
+            score, attribution = self.student_explained(X, explain=self.explains, precision=precision)
             labels = self.teacher_explained(X, explain=self.explains)
             return self.measure_labels(labels, score, attribution, y, sample_weight)
         if explainer is None:

@@ -15,7 +15,8 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from gbdt2nn.arguments import check_number
+from gbdt2nn.arguments import check_choice, check_number
+from gbdt2nn.compiled_batch import PRECISIONS
 from gbdt2nn.distillation import distil
 from gbdt2nn.distilled import Distilled
 from gbdt2nn.post_hoc import EXPLAINERS
@@ -59,6 +60,7 @@ class _Gbdt2NN(BaseEstimator):
         device: str = "auto",
         training_precision: str = "auto",
         optimizer: str = "auto",
+        precision: str = "float64",
         verbose: int = 0,
         random_state: Any = None,
     ) -> None:
@@ -82,6 +84,7 @@ class _Gbdt2NN(BaseEstimator):
         self.device = device
         self.training_precision = training_precision
         self.optimizer = optimizer
+        self.precision = precision
         self.verbose = verbose
         self.random_state = random_state
 
@@ -130,7 +133,9 @@ class _Gbdt2NN(BaseEstimator):
                 X_unlabeled = self._check_table(X_unlabeled, reset=False)
             except (TypeError, ValueError) as error:
                 raise (TypeError if isinstance(error, TypeError) else ValueError)(f"X_unlabeled: {error}") from None
-        options = {name: value for name, value in self.get_params(deep=False).items() if name != "teacher"}
+        check_choice("precision", self.precision, PRECISIONS)
+        own = ("teacher", "precision")
+        options = {name: value for name, value in self.get_params(deep=False).items() if name not in own}
         self._keep(
             distil(self.teacher, X, y, task=self._task, sample_weight=sample_weight, X_unlabeled=X_unlabeled, **options)
         )
@@ -196,6 +201,14 @@ class _Gbdt2NN(BaseEstimator):
     def student_(self) -> Any:
         """The network: takes codes of rows, returns raw score and attribution."""
         return self.distilled_.student
+
+    @property
+    def network_precision_(self) -> str:
+        """What the student's hidden layers compute in when it answers, on this machine and under ``precision`` as it is.
+
+        "float64", "float32" or "bfloat16"; for a student without hidden layers, what its tables are in.
+        """
+        return self.distilled_.network_precision(self.precision)
 
     @property
     def teacher_(self) -> Any:
@@ -282,6 +295,9 @@ class _Gbdt2NN(BaseEstimator):
 
     # ---------------------------------------------------------------------------------------------------------- checks
     def _check_table(self, X: Any, *, reset: bool) -> Any:
+        is_plain = type(X) is np.ndarray and X.dtype == np.float64 and X.ndim == 2 and len(X) > 0
+        if is_plain and not reset and not hasattr(self, "feature_names_in_") and X.shape[1] == self.n_features_in_:
+            return X  # nothing to say of it: the checks below would be a tenth of a fast answer to a thousand rows
         if hasattr(X, "columns") or hasattr(X, "column_names"):  # a frame: its columns are the encoder's to read
             validate_data(self, X, reset=reset, skip_check_array=True)
             return X
@@ -307,7 +323,8 @@ class _Gbdt2NN(BaseEstimator):
     def _explained(self, X: Any, *, explain: bool) -> tuple[Array, Array | None]:
         """The one forward pass: raw score (n_samples, n_outputs) and attribution (n_samples, n_outputs, n_features)."""
         check_is_fitted(self)
-        return self.distilled_.student_explained(self._check_table(X, reset=False), explain=explain)
+        X = self._check_table(X, reset=False)
+        return self.distilled_.student_explained(X, explain=explain, precision=self.precision)
 
     def _response(self, X: Any) -> Array:
         score, _ = self._explained(X, explain=False)
@@ -339,13 +356,57 @@ class _Gbdt2NN(BaseEstimator):
         check_is_fitted(self)
         if explainer is not None:
             return self._explanation(X, *self.distilled_.post_hoc(self._check_table(X, reset=False), explainer))
-        if not self.distilled_.explains:
-            raise ValueError(
-                "explain needs a student that was taught explanations, got explanation_weight=0; fit with a positive "
-                f"explanation_weight, or name a post-hoc explainer: explainer must be one of {list(EXPLAINERS)}"
-            )
+        self._check_explains("explain")
         _, attribution = self._explained(X, explain=True)
         return self._explanation(X, attribution, self.base_value_)
+
+    def predict_explain(self, X: Any) -> tuple[Array, Array]:
+        """Prediction and explanation of each row in one forward pass, as plain arrays.
+
+        Parameters
+        ----------
+        X : array or frame of shape (n_samples, n_features)
+
+        Returns
+        -------
+        prediction : ndarray of shape (n_samples,) or (n_samples, n_classes)
+            As `predict` of a regressor, and as `predict_proba` of a classifier.
+        attribution : ndarray of shape (n_samples, n_features) or (n_samples, n_features, n_classes)
+            Raw score, before any link, as the values of `explain`; ``base_value_`` and their sum are the raw score.
+
+        Raises
+        ------
+        ValueError
+            If the student was fitted with ``explanation_weight=0``.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_diabetes
+        >>> from gbdt2nn import Gbdt2NNRegressor
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> model = Gbdt2NNRegressor(max_steps=50, n_synthetic=500, random_state=0).fit(X, y)
+        >>> prediction, attribution = model.set_params(precision="fast").predict_explain(X)
+        >>> prediction.shape, attribution.shape
+        ((442,), (442, 10))
+        """
+        check_is_fitted(self)
+        self._check_explains("predict_explain")
+        score, attribution = self._explained(X, explain=True)
+        assert attribution is not None
+        response = self.distilled_.description.link(score)
+        if self.distilled_.classes is None:
+            response = response[:, 0]
+        elif response.shape[1] == 1:
+            response = np.hstack([1.0 - response, response])
+        return response, attribution[:, 0] if attribution.shape[1] == 1 else attribution.transpose(0, 2, 1)
+
+    def _check_explains(self, method: str) -> None:
+        if not self.distilled_.explains:
+            where = "" if method == "explain" else " to explain"
+            raise ValueError(
+                f"{method} needs a student that was taught explanations, got explanation_weight=0; fit with a positive "
+                f"explanation_weight, or name a post-hoc explainer{where}: explainer must be one of {list(EXPLAINERS)}"
+            )
 
     def compile_row(self) -> Any:
         """The student as a compiled function of one row: prediction and explanation in microseconds, without torch.
@@ -543,11 +604,18 @@ class Gbdt2NNRegressor(RegressorMixin, _Gbdt2NN):
         A torch device; "auto" takes CUDA where it is.
     training_precision : {"auto", "float32", "bfloat16"}, default="auto"
         Of the layers inside a network while it learns; "auto": bfloat16 where the processor multiplies such numbers itself.
-        A fitted student answers in float64 either way.
+        How a fitted student answers is `precision`'s to say.
     optimizer : {"auto", "adamw", "muon"}, default="auto"
         "muon" takes the steps of square matrices, those of layers inside a network, and leaves the rest to AdamW. "auto":
         Muon for ``"self_explaining"``, ``"mlp"`` and ``"xdistillation"``, AdamW for the others. Learning rate and decay
         are the same for both.
+    precision : {"float64", "float32", "fast"}, default="float64"
+        In which a fitted student answers; no part of the fit, so ``set_params`` changes it at any time. "float64": an answer
+        does not depend on the rows beside it. "float32": the same to single precision. "fast": hidden layers in bfloat16
+        where the processor multiplies such numbers itself (AMX, AVX512_BF16), with sums, first and last layer and tables in
+        single precision; on other processors, on a GPU, and of students other than ``"self_explaining"``, what "float32" is:
+        ``network_precision_`` tells. Arrays are float64 throughout, and a complete student's score is the base value plus
+        the attributions as they are returned. Post-hoc explainers, gradients and ``fidelity_`` are of the student in float64.
     verbose : int, default=0
         1 shows a progress bar with the terms of the loss and the fidelity on held-out rows.
     random_state : int, RandomState, Generator or None, default=None
@@ -569,6 +637,8 @@ class Gbdt2NNRegressor(RegressorMixin, _Gbdt2NN):
     n_steps_, n_synthetic_, n_explained_ : int
     seconds_ : dict
         By stage: ``teacher``, ``attributions``, ``student``, ``total``.
+    network_precision_ : {"float64", "float32", "bfloat16"}
+        What hidden layers compute in when the student answers on this machine, under ``precision`` as it is.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Where X has names.

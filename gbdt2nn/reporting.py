@@ -183,7 +183,7 @@ def _look(model: Any, X: Any, y: Any, sample_weight: Any, max_rows: int | None) 
     table = X if len(rows) == n_given else _safe_indexing(X, rows)
     distilled, encoder = model.distilled_, model.encoder_
     teacher = distilled.teacher_explained(table, explain=distilled.explains)
-    score, attribution = distilled.student_explained(table, explain=distilled.explains)
+    score, attribution = distilled.student_explained(table, explain=distilled.explains, precision=model.precision)
     n_outputs = score.shape[1]
     output = int(np.bincount(teacher.score.argmax(axis=1), minlength=n_outputs).argmax())
     explained = {"teacher": teacher.attribution, "student": attribution} if distilled.explains else {}

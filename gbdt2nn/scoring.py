@@ -67,7 +67,8 @@ def fidelity(
                 raise ValueError(f"y must hold classes of the model, {known[:10]}, got {unknown[:10]}")
             position = {label: i for i, label in enumerate(known)}
             target = np.array([position[label] for label in y.tolist()])
-    return distilled.measure(X, target, sample_weight, explainer=explainer, teacher_explainer=teacher_explainer)
+    how = {"explainer": explainer, "teacher_explainer": teacher_explainer, "precision": model.precision}
+    return distilled.measure(X, target, sample_weight, **how)
 
 
 def score_fidelity(model: Any, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -85,7 +86,7 @@ def score_fidelity(model: Any, X: Any, y: Any = None, sample_weight: Any = None)
     """
     model, X = _last_step(model, X)
     labels = model.distilled_.teacher_explained(X, explain=False)
-    score, _ = model.distilled_.student_explained(X, explain=False)
+    score, _ = model.distilled_.student_explained(X, explain=False, precision=model.precision)
     return score_r2(labels.score, score, check_weight(sample_weight, len(score)))
 
 

@@ -58,12 +58,14 @@ ALLOWED: dict[str, tuple[set[str], set[str], set[str]]] = {
     ),
     "teacher_intake": ({"arguments", "options", "teachers", "trees"}, {"numpy", "sklearn"}, set()),
     "row_kernel": ({"compilation"}, {"numpy"}, set()),
+    "batch_kernel": ({"compilation"}, {"numpy"}, set()),
+    "compiled_batch": ({"batch_kernel", "options", "student_fit", "students"}, {"numpy", "torch"}, set()),
     "compiled_row": ({"binning", "encoding", "interactions", "row_kernel", "teachers"}, {"numpy"}, set()),
     "distilled": (
         {
-            "arguments", "attributions", "batches", "binning", "compiled_row", "encoding", "fidelity_metrics", "gradients",
-            "labelling", "options", "post_hoc", "rows", "smoothing", "students", "student_fit",
-            "teacher_intake", "teachers", "training", "trees",
+            "arguments", "attributions", "batches", "binning", "compiled_batch", "compiled_row", "encoding",
+            "fidelity_metrics", "gradients", "labelling", "options", "post_hoc", "rows", "smoothing", "students",
+            "student_fit", "teacher_intake", "teachers", "training", "trees",
         },
         {"numpy"},
         set(),
@@ -87,7 +89,7 @@ ALLOWED: dict[str, tuple[set[str], set[str], set[str]]] = {
         set(),
     ),
     "estimators": (
-        {"arguments", "artefact", "distillation", "distilled", "onnx_export", "post_hoc", "students"},
+        {"arguments", "artefact", "compiled_batch", "distillation", "distilled", "onnx_export", "post_hoc", "students"},
         {"numpy", "sklearn"},
         {"shap", "pandas"},
     ),

@@ -42,6 +42,7 @@ class FittedModel(BaseEstimator):
         self.base_value_ = np.linspace(0.5, -0.5, k)
         self.classes_ = {"binary": np.array(["no", "yes"]), "multiclass": np.array([3, 5, 9])}.get(self.task)
         self.teacher_, self.seconds_ = BaseEstimator(), {"teacher": 1.25, "total": 4.0}
+        self.precision = "float32"
         self.student_ = SimpleNamespace(parameters=lambda: [SimpleNamespace(numel=lambda: 1234)], complete=gap == 0)
         self.encoder_ = SimpleNamespace(feature_names_=NAMES, categories_=[None] * 4 + [REGIONS, None])
         self.n_steps_, self.n_synthetic_ = 40, 1000
@@ -83,7 +84,8 @@ class FittedModel(BaseEstimator):
             score=score, attribution=attribution if explain else None, base_value=self.base_value_ if explain else None
         )
 
-    def _student_explained(self, X, explain):
+    def _student_explained(self, X, explain, precision):
+        assert precision == self.precision
         labels = self._labels(X, True)
         attribution = labels.attribution + 0.1 * np.sin(7 * labels.attribution)
         score = self.base_value_ + attribution.sum(axis=2) + self.gap
@@ -170,7 +172,7 @@ def test_the_numbers_are_those_of_the_fidelity(X, tmp_path):
     model = FittedModel("multiclass").fit()
     y = labels(model, len(X))
     page = Page(write_report(model, X, y, path=tmp_path / "report.html"))
-    teacher, (score, attribution) = model._labels(X, True), model._student_explained(X, True)
+    teacher, (score, attribution) = model._labels(X, True), model._student_explained(X, True, "float32")
     expected = measure(
         teacher_score=teacher.score,
         student_score=score,

@@ -102,7 +102,8 @@ MARKS: tuple[Mark, ...] = (
             is_limit=True,
         )
         for name, label, asked in (
-            ("self_explaining_batch", "explained prediction by the student, batch of 1024", 4),
+            ("self_explaining_batch_float32", "explained prediction by the student, batch of 1024, float32", 4),
+            ("self_explaining_batch_fast", 'explained prediction by the student, batch of 1024, precision="fast"', 2.5),
             ("self_explaining_compiled", "explained prediction by the student, one compiled row", 25),
         )
     ),

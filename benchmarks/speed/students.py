@@ -1,5 +1,6 @@
 """Explained predictions by students, against the booster's own calls and the exact engine: batches, and one row at a time."""
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,18 +14,20 @@ from benchmarks.speed.contestants import explainer_of, matrix
 from benchmarks.speed.job import Job
 
 STUDENTS = ("self_explaining", "interaction_tables")
+PRECISIONS = ("float64", "float32", "fast")
 BATCH = 1024
-N_BATCHES = 4
+N_BATCHES = 16  # of a turn: what the turn before left in the caches is soon forgotten
 SINGLE = 500  # rows of a round of single rows
 FEW = 20  # the same, of a call that takes milliseconds
+N_COMPARED = 10_000  # rows on which precisions are compared
 FIT = {"n_jobs": 1, "device": "cpu", "random_state": 0}
 
 
 def students(job: Job, say: Callable[[str], None]) -> dict[str, Any]:
     """CPU microseconds per row, raw float64 rows in: prediction and explanation by students, by the engine, by the booster.
 
-    All in turns, one thread: batches of 1024 rows, and one row a call. Explanation by the booster or the engine does not
-    give the prediction beside it; their sum does.
+    All in turns, one thread: batches of 1024 rows, and one row a call. Students answer by `predict_explain`, batches in each
+    precision. Explanation by the booster or the engine does not give the prediction beside it; their sum does.
     """
     import torch
 
@@ -50,17 +53,22 @@ def students(job: Job, say: Callable[[str], None]) -> dict[str, Any]:
         model = estimator(booster, student=name, **FIT).fit(X)
         say(f"{name}: fitted in {model.seconds_['total']:.0f} s")
         compiled = model.compile_row()
-        both = model.distilled_.student_explained
+        in_precision = {p: copy.copy(model).set_params(precision=p) for p in PRECISIONS}
         racers += [
-            _turn(f"{name}_batch", "ours", batches, both),
-            _turn(f"{name}_one", "ours", [row[None] for row in rows], both),
+            *(
+                _turn(f"{name}_batch_{precision}", "ours", batches, answers.predict_explain)
+                for precision, answers in in_precision.items()
+            ),
+            _turn(f"{name}_one", "ours", [row[None] for row in rows], model.predict_explain),
             _turn(f"{name}_compiled", "ours", rows, compiled),
         ]
         described[name] = {
             "n_steps": model.n_steps_,
+            "seconds": model.seconds_["total"],
             "megabytes": compiled.nbytes / 2**20,
             "fidelity": {key: model.fidelity_[key] for key in ("score_r2", "attribution_r2", "per_feature_r2")},
             "max_error": _largest_difference(model, compiled, X[:1000]),
+            "precisions": {p: _errors(model, answers, X[:N_COMPARED]) for p, answers in in_precision.items()},
         }
     rounds, _ = clock.interleave(racers, job.n_rounds, say=say)
     return {
@@ -97,6 +105,23 @@ def _booster_calls(library: str, booster: Any) -> tuple[Callable[[Any], Any], Ca
         lambda block: booster.inplace_predict(block, predict_type="margin"),
         lambda block: booster.predict(matrix(booster, block), pred_contribs=True),
     )
+
+
+def _errors(exact: Any, answers: Any, rows: NDArray[np.float64]) -> dict[str, Any]:
+    """Return how far a student's answers in one precision are from those in float64, in standard deviations of the score.
+
+    The gap is between the score and the base value plus the attributions, in the same unit.
+    """
+    score, attribution = exact.distilled_.student_explained(rows)
+    found, shares = answers.distilled_.student_explained(rows, precision=answers.precision)
+    unit = score.std(0)
+    off = {"score": (found - score) / unit, "attribution": (shares - attribution) / unit[:, None]}
+    return {
+        "network": answers.network_precision_,
+        **{f"{name}_rms": float(np.sqrt(np.mean(gap**2))) for name, gap in off.items()},
+        **{f"{name}_max": float(np.abs(gap).max()) for name, gap in off.items()},
+        "completeness_gap": float(np.abs((answers.base_value_ + shares.sum(2) - found) / unit).max()),
+    }
 
 
 def _largest_difference(model: Any, compiled: Any, rows: NDArray[np.float64]) -> float:

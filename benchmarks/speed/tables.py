@@ -56,6 +56,7 @@ def sections(found: Sequence[Record]) -> list[tuple[str, list[str], Table]]:
         ("Memory", _MEMORY, _memory(_of(good, "memory"))),
         ("One row", _ONE_ROW, _single_row(_of(good, "single_row"))),
         ("Students", _STUDENTS, _students(_of(good, "students"))),
+        ("Precision of students", _PRECISIONS, _precisions(_of(good, "students"))),
         ("First call of a process", _FIRST_CALL, _first_call(_of(good, "first_call"))),
     ]
     return [(heading, remarks, cells) for heading, remarks, cells in tables if len(cells) > 1]
@@ -71,8 +72,13 @@ _ONE_ROW = [
 ]
 _STUDENTS = [
     "CPU microseconds of one thread per row, raw float64 rows in, everyone in turns: median [least–greatest] of the rounds.",
-    "Students give prediction and explanation together. Batches are of 1024 rows; compiled: `compile_row()`, one row a call.",
+    "Students give prediction and explanation together. Batches are of 1024 rows, in the precision that is named;",
+    "compiled: `compile_row()`, one row a call. Fit: seconds on the wall, one thread, the teacher being there.",
     "Error: the compiled row's largest against the student itself, by the range of its scores.",
+]
+_PRECISIONS = [
+    "Errors against the same student in float64: root mean square and largest, in standard deviations of the raw score. The",
+    "gap is the largest between a score and the base value plus the attributions that are returned with it, in that unit.",
 ]
 _FIRST_CALL = [
     "Wall-clock seconds of a new explainer's call, in a process that has loaded the booster and its rows: the first, and",
@@ -225,19 +231,9 @@ def _single_row(found: Sequence[Record]) -> Table:
 
 
 def _students(found: Sequence[Record]) -> Table:
-    cells = [
-        [
-            "booster",
-            "who",
-            "batch of 1024",
-            "one row",
-            "compiled row",
-            "megabytes",
-            "score R²",
-            "attribution R²",
-            "error",
-        ]
-    ]
+    batches = ("float64", "float32", "fast")
+    heads = ["booster", "who", *(f"batch, {precision}" for precision in batches), "one row", "compiled row", "fit"]
+    cells = [[*heads, "megabytes", "score R²", "attribution R²", "error"]]
     for record in found:
         result = record["results"]["result"]
         taken = result["microseconds"]
@@ -246,14 +242,28 @@ def _students(found: Sequence[Record]) -> Table:
             ("own", "booster, attributions"),
             ("engine", "exact engine"),
         ):
-            cells.append(
-                [_name(record), label, *(_spent(taken[f"{name}_{how}"]) for how in ("batch", "one")), *["–"] * 5]
-            )
+            batch, one = (_spent(taken[f"{name}_{how}"]) for how in ("batch", "one"))
+            cells.append([_name(record), label, batch, "–", "–", one, *["–"] * 6])
         for name, about in result["students"].items():
-            spent = (_spent(taken[f"{name}_{how}"]) for how in ("batch", "one", "compiled"))
+            spent = (_spent(taken[f"{name}_{how}"]) for how in (*(f"batch_{p}" for p in batches), "one", "compiled"))
             fidelity = (f"{about['fidelity'][key]:.4f}" for key in ("score_r2", "attribution_r2"))
-            size, error = f"{about['megabytes']:.1f}", f"{about['max_error']:.0e}"
-            cells.append([_name(record), name.replace("_", " "), *spent, size, *fidelity, error])
+            cost, error = (f"{about['seconds']:.0f} s", f"{about['megabytes']:.1f}"), f"{about['max_error']:.0e}"
+            cells.append([_name(record), name.replace("_", " "), *spent, *cost, *fidelity, error])
+    return cells
+
+
+def _precisions(found: Sequence[Record]) -> Table:
+    heads = ["booster", "student", "precision", "hidden layers", "score, rms", "score, largest"]
+    cells = [[*heads, "attribution, rms", "attribution, largest", "gap"]]
+    for record in found:
+        for name, about in record["results"]["result"]["students"].items():
+            for precision, off in about["precisions"].items():
+                if precision == "float64":
+                    continue
+                hidden = off["network"] if name == "self_explaining" else "none"
+                parts = (f"{part}_{how}" for part in ("score", "attribution") for how in ("rms", "max"))
+                errors = (f"{off[key]:.0e}" for key in (*parts, "completeness_gap"))
+                cells.append([_name(record), name.replace("_", " "), precision, hidden, *errors])
     return cells
 
 

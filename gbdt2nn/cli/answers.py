@@ -63,7 +63,7 @@ def explain(student: Model, table: Rows, out: Out, keep: Keep = None, drop: Drop
     schema += [(f"attribution{output}/{name}", pa.float64()) for output in of_output for name in names]
 
     def answer(X: Any) -> dict[str, Any]:
-        score, attribution = model.distilled_.student_explained(X)
+        score, attribution = model.distilled_.student_explained(X, precision=model.precision)
         response = model.distilled_.description.link(score)
         found: dict[str, Any] = {"prediction": response[:, 0] if classes is None else _decided(response, classes)}
         for k, output in enumerate(of_output):

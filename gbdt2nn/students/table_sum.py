@@ -1,6 +1,7 @@
 """Tables over features, pairs and triples of them, looked up and added: a part of students, or all of one."""
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -153,25 +154,30 @@ class TableSum(nn.Module):
         return found.transpose(1, 2) * self.unit[:, None] * self.used
 
     def _by_kernel(self, codes: Tensor) -> Tensor:
-        n_outputs, n_features = self.used.shape
-        out = torch.empty(len(codes), n_outputs, n_features, dtype=self.main.dtype)
-        block = max(1, min(len(codes), BLOCK // max(1, n_features * n_outputs)))
-        _look_up(
-            codes.to(torch.int32).numpy(),
-            *(
-                tensor.detach().numpy()
-                for tensor in (
-                    self.code_start, self.main,
-                    self.pair_bin, self.pairs, self.pair_sizes, self.pair_start, self.pair,
-                    self.triple_bin, self.triples, self.triple_sizes, self.triple_start, self.triple,
-                    self.unit[:, None] * self.used,
-                )
-            ),
-            np.empty((n_features, block, n_outputs), out.numpy().dtype),
-            np.empty((2, n_features, block), np.int32),
-            out.numpy(),
+        return torch.from_numpy(look_up(codes.to(torch.int32).numpy(), self.arrays()))
+
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """What `look_up` reads: the tables' own memory, on the CPU."""
+        return tuple(
+            tensor.detach().numpy()
+            for tensor in (
+                self.code_start, self.main,
+                self.pair_bin, self.pairs, self.pair_sizes, self.pair_start, self.pair,
+                self.triple_bin, self.triples, self.triple_sizes, self.triple_start, self.triple,
+                self.unit[:, None] * self.used,
+            )
         )  # fmt: skip
-        return out
+
+
+def look_up(codes: NDArray[np.int32], arrays: tuple[NDArray[Any], ...]) -> NDArray[Any]:
+    """The attributions of rows by the arrays of a `TableSum`, in their precision: (n_samples, n_outputs, n_features)."""
+    unit = arrays[-1]
+    n_outputs, n_features = unit.shape
+    out = np.empty((len(codes), n_outputs, n_features), unit.dtype)
+    block = max(1, min(len(codes), BLOCK // max(1, n_features * n_outputs)))
+    found = np.empty((n_features, block, n_outputs), unit.dtype)
+    _look_up(codes, *arrays, found, np.empty((2, n_features, block), np.int32), np.empty(block, np.int32), out)
+    return out
 
 
 def bin_positions(bins: NDArray[np.uint8], n_ordered: int) -> NDArray[np.float64]:
@@ -204,7 +210,7 @@ def _table(*shape: int) -> nn.Parameter:
             "int32[:, :]", "int64[::1]", f"{real}[:, ::1]",
             "int64[::1]", "int64[:, ::1]", "int64[::1]", "int64[::1]", f"{real}[:, :, ::1]",
             "int64[::1]", "int64[:, ::1]", "int64[::1]", "int64[::1]", f"{real}[:, :, ::1]",
-            f"{real}[:, ::1]", f"out {real}[:, :, ::1]", "out int32[:, :, ::1]", f"out {real}[:, :, ::1]",
+            f"{real}[:, ::1]", f"out {real}[:, :, ::1]", "out int32[:, :, ::1]", "out int32[::1]", f"out {real}[:, :, ::1]",
         )
         for real in ("float32", "float64")
     ]
@@ -213,11 +219,11 @@ def _look_up(
     codes, code_start, main,
     pair_bin, pairs, pair_size, pair_start, pair,
     triple_bin, triples, triple_size, triple_start, triple,
-    unit, found, bins, out,
+    unit, found, bins, cells, out,
 ):  # fmt: skip
     """Add up the values of each row's cells, a block of rows after the other, table by table: one table stays in the cache.
 
-    ``found`` (n_features, block, n_outputs) and ``bins`` (2, n_features, block) are the block's.
+    ``found`` (n_features, block, n_outputs), ``bins`` (2, n_features, block) and ``cells`` (block,) are the block's.
     """
     n_samples, n_features = codes.shape
     n_outputs = main.shape[1]
@@ -235,10 +241,15 @@ def _look_up(
             a, b = pairs[number, 0], pairs[number, 1]
             size_b, start = pair_size[b], pair_start[number]
             if n_outputs == 1:
+                # cells first, and rows of arrays by name: the compiler makes vector code of what it sees through
+                bins_a, bins_b, found_a, found_b = bins[0, a], bins[0, b], found[a], found[b]
+                table, size = pair[start:], np.int32(size_b)
                 for n in range(n_rows):
-                    cell = start + bins[0, a, n] * size_b + bins[0, b, n]
-                    found[a, n, 0] += pair[cell, 0, 0]
-                    found[b, n, 0] += pair[cell, 1, 0]
+                    cells[n] = bins_a[n] * size + bins_b[n]
+                for n in range(n_rows):
+                    cell = np.uint32(cells[n])
+                    found_a[n, 0] += table[cell, 0, 0]
+                    found_b[n, 0] += table[cell, 1, 0]
             else:
                 for n in range(n_rows):
                     cell = start + bins[0, a, n] * size_b + bins[0, b, n]
@@ -249,11 +260,16 @@ def _look_up(
             a, b, c = triples[number, 0], triples[number, 1], triples[number, 2]
             size_b, size_c, start = triple_size[b], triple_size[c], triple_start[number]
             if n_outputs == 1:
+                bins_a, bins_b, bins_c = bins[1, a], bins[1, b], bins[1, c]
+                found_a, found_b, found_c = found[a], found[b], found[c]
+                table, size, last_size = triple[start:], np.int32(size_b), np.int32(size_c)
                 for n in range(n_rows):
-                    cell = start + (bins[1, a, n] * size_b + bins[1, b, n]) * size_c + bins[1, c, n]
-                    found[a, n, 0] += triple[cell, 0, 0]
-                    found[b, n, 0] += triple[cell, 1, 0]
-                    found[c, n, 0] += triple[cell, 2, 0]
+                    cells[n] = (bins_a[n] * size + bins_b[n]) * last_size + bins_c[n]
+                for n in range(n_rows):
+                    cell = np.uint32(cells[n])
+                    found_a[n, 0] += table[cell, 0, 0]
+                    found_b[n, 0] += table[cell, 1, 0]
+                    found_c[n, 0] += table[cell, 2, 0]
             else:
                 for n in range(n_rows):
                     cell = start + (bins[1, a, n] * size_b + bins[1, b, n]) * size_c + bins[1, c, n]

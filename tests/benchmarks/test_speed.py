@@ -201,7 +201,13 @@ def test_students_beside_booster_and_engine(job, monkeypatch):
     found = students.students(job("lightgbm"), silent)
     for name in students.STUDENTS:
         assert found["students"][name]["max_error"] < 1e-4
-        assert {f"{name}_{how}" for how in ("batch", "one", "compiled")} <= set(found["microseconds"])
+        timed = [f"{name}_{how}" for how in ("one", "compiled", *(f"batch_{p}" for p in students.PRECISIONS))]
+        assert set(timed) <= set(found["microseconds"])
+        off = found["students"][name]["precisions"]
+        assert off["float64"]["score_max"] == off["float64"]["attribution_max"] == 0
+        for precision in ("float32", "fast"):
+            assert 0 < off[precision]["score_rms"] <= off[precision]["score_max"] < 0.1
+            assert off[precision]["completeness_gap"] < 1e-12
     for name in ("predict", "own", "engine"):
         for how in ("batch", "one"):
             taken = found["microseconds"][f"{name}_{how}"]

@@ -129,11 +129,22 @@ def test_the_other_measurements():
 
 def test_students_are_shown_beside_booster_and_engine():
     taken = {"median": 9.96, "min": 9.0, "max": 12.0, "n": 5}
-    names = [f"{who}_{how}" for who in ("predict", "own", "engine", "self_explaining") for how in ("batch", "one")]
+    names = [f"{who}_{how}" for who in ("predict", "own", "engine") for how in ("batch", "one")]
+    names += [f"self_explaining_{how}" for how in ("one", "compiled", "batch_float64", "batch_float32")]
     fidelity = {"score_r2": 0.9912, "attribution_r2": 0.99, "per_feature_r2": 0.9}
-    student = {"n_steps": 9, "megabytes": 2.4, "fidelity": fidelity, "max_error": 3.6e-7}
+    off = {f"{part}_{how}": 2e-3 for part in ("score", "attribution") for how in ("rms", "max")}
+    off |= {"network": "bfloat16", "completeness_gap": 3e-16}
+    precisions = {"float64": off | {"network": "float64"}, "fast": off}
+    student = {
+        "n_steps": 9,
+        "seconds": 41.7,
+        "megabytes": 2.4,
+        "fidelity": fidelity,
+        "max_error": 3.6e-7,
+        "precisions": precisions,
+    }
     result = {
-        "microseconds": dict.fromkeys([*names, "self_explaining_compiled"], taken),
+        "microseconds": {**dict.fromkeys(names, taken), "self_explaining_batch_fast": {**taken, "median": 2.34}},
         "students": {"self_explaining": student},
     }
     markdown = report([make("students", {"result": result}, data="housing_lightgbm_900x31")])
@@ -145,8 +156,13 @@ def test_students_are_shown_beside_booster_and_engine():
         "self explaining",
     ]
     shown = "9.96 [9–12]"
-    assert rows[4][2:] == [shown, shown, shown, "2.4", "0.9912", "0.9900", "4e-07"]
-    assert [row[-1] for row in rows_of(markdown, "Marks")[1:]] == ["no", "yes"]
+    assert rows[0][6:9] == ["compiled row", "fit", "megabytes"]
+    assert {len(row) for row in rows} == {12}
+    assert rows[3][2:6] == [shown, "–", "–", shown]
+    assert rows[4][2:] == [shown, shown, "2.34 [9–12]", shown, shown, "42 s", "2.4", "0.9912", "0.9900", "4e-07"]
+    assert [row[-1] for row in rows_of(markdown, "Marks")[1:]] == ["no", "yes", "yes"]
+    precise = rows_of(markdown, "Precision of students")[1:]
+    assert [row[1:] for row in precise] == [["self explaining", "fast", "bfloat16", *["2e-03"] * 4, "3e-16"]]
 
 
 def test_a_failure_is_shown_and_does_not_count():
