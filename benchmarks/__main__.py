@@ -51,9 +51,11 @@ def _parser() -> argparse.ArgumentParser:
     vision.add_argument("--processes", type=int, metavar="N", help="processes of one thread each; default: 2")
     run.set_defaults(command=_run)
 
-    report = commands.add_parser("report", help="make Markdown tables from records")
+    report = commands.add_parser("report", help="make tables and pages from records")
     report.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help="folders of records")
     report.add_argument("--markdown", type=Path, metavar="FILE", help="write to this file instead of the screen")
+    report.add_argument("--html", type=Path, metavar="FOLDER", help="write pages, tables and a csv of all records here")
+    report.add_argument("--csv", type=Path, metavar="FILE", help="write one row for each record")
     report.set_defaults(command=_report)
 
     gate = commands.add_parser("gate", help="hold records to bounds of fidelity; exit code 1 where one is not held")
@@ -167,7 +169,20 @@ def _run(asked: argparse.Namespace) -> int:
 def _report(asked: argparse.Namespace) -> int:
     from benchmarks.report import report
 
-    return _write(report([record for folder in asked.results for record in records.read_all(folder)]), asked)
+    found = [record for folder in asked.results for record in records.read_all(folder)]
+    if asked.html is not None:
+        from benchmarks.site import write_site
+
+        paths = write_site(found, asked.html)
+        _say(f"wrote {len(paths)} files; begin at {asked.html / 'index.html'}")
+    if asked.csv is not None:
+        from benchmarks.site import write_file
+        from benchmarks.site.table_csv import as_csv
+
+        write_file(asked.csv, as_csv(found))
+    if asked.markdown is None and (asked.html is not None or asked.csv is not None):
+        return 0
+    return _write(report(found), asked)
 
 
 def _gate(asked: argparse.Namespace) -> int:

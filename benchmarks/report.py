@@ -86,7 +86,7 @@ def report(found: Sequence[Record]) -> str:
     lines += _sections("Claims", sections_of_claims([record for record in found if record["kind"] == "claims"]))
     lines += _sections("Speed", sections([record for record in found if record["kind"] == "speed"]))
     lines += deploy_sections(found)
-    lines += _environments(found)
+    lines += environments(found)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -252,7 +252,7 @@ def _sections(title: str, found: Sequence[tuple[str, Sequence[str], Sequence[Seq
     return [f"## {title}", "", *lines] if lines else []
 
 
-def _environments(found: Sequence[Record]) -> list[str]:
+def environments(found: Sequence[Record]) -> list[str]:
     """Return where the records were made: one line for each machine and set of versions."""
     lines = ["## Made on", ""]
     for (hardware, versions), group in _groups(found, lambda r: (_hardware(r["hardware"]), _versions(r["versions"]))):
