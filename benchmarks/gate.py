@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks import BenchmarkError
+from benchmarks.report import refuse_twins
 from gbdt2nn.gate import MEASURES, Bound, checks_of, read_bound, refuse_contradictions, shown
 
 Record = Mapping[str, Any]
@@ -93,19 +94,15 @@ def gate(
         If no result is left to hold, a name selects nothing, or two records hold the same result.
     """
     results = [record for record in found if record["kind"] == "result"]
-    for argument, key, names in (("suite", "suite", suites), ("data", "data", data_names), ("methods", "method", method_names)):  # fmt: skip
+    chosen = (("suite", "suite", suites), ("data", "data", data_names), ("methods", "method", method_names))
+    for argument, key, names in chosen:
         if names is not None:
             strange = sorted(set(names) - {record[key] for record in results})
             if strange:  # a gate that watches over nothing would stand open
                 there = ", ".join(sorted({str(record[key]) for record in results})) or "none"
                 raise BenchmarkError(f"--{argument} {strange[0]!r} is in no record; there are: {there}")
             results = [record for record in results if record[key] in names]
-    seen = set()
-    for record in results:
-        key_of = tuple(record[name] for name in ("suite", "data", "method", "seed"))
-        if key_of in seen:
-            raise BenchmarkError(f"two records hold suite {key_of[0]}, data set {key_of[1]}, method {key_of[2]}, seed {key_of[3]}")  # fmt: skip
-        seen.add(key_of)
+    refuse_twins(results)
     held = [record for record in results if not _is_teacher_alone(record)]
     if not held:
         alone = f"; {len(results)} are of teachers alone" if results else ""

@@ -67,7 +67,7 @@ def report(found: Sequence[Record]) -> str:
     found = [record for record in found if record["kind"] != "vision"]
     results = [record for record in found if record["kind"] == "result"]
     searches = [record for record in found if record["kind"] == "search"]
-    _refuse_twins(results)
+    refuse_twins(results)
     lines = ["# Benchmarks", ""]
     if results:
         lines += [
@@ -273,7 +273,8 @@ def _versions(versions: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items() if version is not None)
 
 
-def _refuse_twins(results: Iterable[Record]) -> None:
+def refuse_twins(results: Iterable[Record]) -> None:
+    """Refuse two records of one suite, data set, method and seed: a mean would count one of them twice."""
     seen = set()
     for record in results:
         key = tuple(record[name] for name in ("suite", "data", "method", "seed"))

@@ -16,6 +16,7 @@ from benchmarks.site.results import (
     number,
     peak_megabytes,
     student_seconds,
+    total_seconds,
 )
 from gbdt2nn.gate import MEASURES as OF_FIDELITY
 
@@ -72,7 +73,7 @@ def _pictures(suite: Suite, numbers: dict[str, int]) -> list[dict[str, Any]]:
             by_method.setdefault(method, []).append((seed, value))
         if by_method:
             drawing = pictures.runs(f"runs-{measure.key}", by_method, numbers, f"{measure.title}, R²",
-                                    f"{measure.title} of every run on {name}", suite.rivals)  # fmt: skip
+                                    f"{measure.title} of every run", f"data set {name}", suite.rivals)  # fmt: skip
             found.append(
                 {"picture": drawing, "text": "One mark a seed, a stroke at the mean; further right is better."}
             )
@@ -87,7 +88,11 @@ def _pictures(suite: Suite, numbers: dict[str, int]) -> list[dict[str, Any]]:
         both = [k for k in across if k in up]
         if not both:
             continue
-        faint = [pictures.Point(numbers[k[1]], f"{label(k[1])}, seed {k[2]}", across[k], up[k], k[1] in suite.rivals) for k in both]  # fmt: skip
+        faint = [
+            pictures.Point(numbers[method], f"{label(method)}, seed {seed}", across[data, method, seed],
+                           up[data, method, seed], method in suite.rivals)
+            for data, method, seed in both
+        ]  # fmt: skip
         points = []
         for method in dict.fromkeys(k[1] for k in both):
             of = [k for k in both if k[1] == method]
@@ -98,7 +103,8 @@ def _pictures(suite: Suite, numbers: dict[str, int]) -> list[dict[str, Any]]:
             pictures.Axis(axis, scale([getattr(p, side) for p in (*points, *drawn)]))
             for side, axis, scale in (("x", x_name, x_scale), ("y", y_name, y_scale))
         )
-        drawing = pictures.scatter(key, points, x_axis, y_axis, f"{title} on {name}", faint=drawn, zero=key == "lost")
+        where = f"data set {name}"
+        drawing = pictures.scatter(key, points, x_axis, y_axis, title, where, faint=drawn, zero=key == "lost")
         found.append({"picture": drawing, "text": text})
     return found
 
@@ -116,7 +122,7 @@ def _columns(suite: Suite) -> list[tuple[str, Any]]:
     ]
     found += [
         ("fit, s", student_seconds),
-        ("with teacher, s", lambda r: number(r["seconds"].get("total"))),
+        ("with teacher, s", total_seconds),
         ("peak memory, MB", peak_megabytes),
         ("explained rows/s", explained_per_second),
     ]

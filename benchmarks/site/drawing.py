@@ -14,14 +14,15 @@ _CHARACTER = 6.6  # widest mean width of a character at 12 units, over the fonts
 class Drawing:
     """An SVG of a fixed coordinate system that is as wide as its place; with title and description for readers."""
 
-    def __init__(self, key: str, width: float, height: float, title: str, description: str) -> None:
+    def __init__(self, key: str, width: float, height: float, heading: str, where: str, description: str) -> None:
         self.key, self.width, self.height = key, width, height
-        self.title, self.description = title, description
+        self.heading, self.title, self.description = heading, f"{heading}, {where}", description
         self.parts: list[Markup] = []
 
     def line(self, x1: float, y1: float, x2: float, y2: float, style: str) -> None:
         """Draw a line."""
-        self.parts.append(Markup('<line x1="{}" y1="{}" x2="{}" y2="{}" class="{}"/>').format(*map(_n, (x1, y1, x2, y2)), style))  # fmt: skip
+        drawn = Markup('<line x1="{}" y1="{}" x2="{}" y2="{}" class="{}"/>')
+        self.parts.append(drawn.format(*map(_n, (x1, y1, x2, y2)), style))
 
     def rect(self, x: float, y: float, width: float, height: float, style: str, tip: str = "") -> None:
         """Draw a rectangle."""
@@ -39,9 +40,19 @@ class Drawing:
             )
         )
 
-    def mark(self, x: float, y: float, number: int, *, hollow: bool = False, size: float = 5, tip: str = "") -> None:
+    def mark(
+        self,
+        x: float,
+        y: float,
+        number: int,
+        *,
+        hollow: bool = False,
+        size: float = 5,
+        faint: bool = False,
+        tip: str = "",
+    ) -> None:
         """Draw the mark of a method: its number gives shape and colour."""
-        self.parts.append(marker(x, y, number, hollow=hollow, size=size, tip=tip))
+        self.parts.append(marker(x, y, number, hollow=hollow, size=size, faint=faint, tip=tip))
 
     def __html__(self) -> str:
         return str(
@@ -55,16 +66,19 @@ class Drawing:
                 t=self.title,
                 d=self.description,
                 p=Markup("").join(self.parts),
-            )  # fmt: skip
+            )
         )
 
 
-def marker(x: float, y: float, number: int, *, hollow: bool = False, size: float = 5, tip: str = "") -> Markup:
+def marker(
+    x: float, y: float, number: int, *, hollow: bool = False, size: float = 5, faint: bool = False, tip: str = ""
+) -> Markup:
     """The mark of a method as SVG."""
-    style = f"c{number % COLOURS} {'hollow' if hollow else 'solid'}"
+    style = f"c{number % COLOURS} {'hollow' if hollow else 'solid'}{' faint' if faint else ''}"
     shape = SHAPES[(number // COLOURS + number % COLOURS) % len(SHAPES)]
     if shape == "circle":
-        return Markup('<circle cx="{}" cy="{}" r="{}" class="{}">{}</circle>').format(_n(x), _n(y), _n(size), style, _tip(tip))  # fmt: skip
+        circle = Markup('<circle cx="{}" cy="{}" r="{}" class="{}">{}</circle>')
+        return circle.format(_n(x), _n(y), _n(size), style, _tip(tip))
     corners = {
         "square": [(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
         "triangle": [(0, -1.2), (1.1, 0.8), (-1.1, 0.8)],
@@ -120,7 +134,10 @@ def log_scale(values: Sequence[float], *, whole: bool = False) -> Scale:
     return Scale(math.log10, low, high, [(value, plain(value)) for value in ticks])
 
 
-_R2_TICKS = (-999, -99, -9, -1, 0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999, 0.99999, 0.999999)  # fmt: skip
+_R2_TICKS = (
+    *(-999, -99, -9, -1, 0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999),
+    *(0.9995, 0.9998, 0.9999, 0.99999, 0.999999),
+)
 _NINES = (-999, -99, -9, 0, 0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 _BEST = 1e-6  # R² nearer to 1 than this are drawn here
 

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 def blocks(text: str) -> Iterator[dict[str, Any]]:
     """Yield ``{"kind": "heading", "level", "text"}``, ``"paragraph"``, ``"list"`` (``items``) or ``"table"`` (``rows``)."""
-    lines = text.splitlines() + [""]
+    lines = [*text.splitlines(), ""]
     gathered: list[str] = []
     for line in lines:
         kind, before = _kind(line), _kind(gathered[0]) if gathered else ""
@@ -23,7 +23,7 @@ def blocks(text: str) -> Iterator[dict[str, Any]]:
 def _kind(line: str) -> str:
     if not line.strip():
         return ""
-    for start, kind in (("#", "heading"), ("|", "table"), ("- ", "list")):
+    for start, kind in (("#", "heading"), ("|", "table"), ("- ", "list"), ("* ", "list")):
         if line.startswith(start):
             return kind
     return "paragraph"

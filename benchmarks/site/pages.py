@@ -38,6 +38,7 @@ def files(found: Sequence[Record]) -> dict[str, str]:
     tables = report([record for record in found if record["kind"] != "vision"]) if len(vision) < len(found) else ""
     pictures = report(vision) if vision else ""
     suites = [Suite(name, of) for name, of in _groups(results, "suite").items()]
+    suites.sort(key=lambda suite: -len(suite.records))  # the largest first
     for suite in suites:
         of_data = _groups(suite.records, "data")
         for name, records in of_data.items():

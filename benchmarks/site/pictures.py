@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.site.drawing import Drawing, Scale, log_scale, nines_scale, three_digits
+from benchmarks.site.drawing import COLOURS, Drawing, Scale, log_scale, nines_scale, three_digits
 from benchmarks.site.ranking import Ranking
 from benchmarks.site.results import label
 
@@ -31,13 +31,13 @@ class Point:
     hollow: bool = False
 
 
-def ranks(key: str, ranking: Ranking, numbers: Mapping[str, int], title: str) -> Drawing:
+def ranks(key: str, ranking: Ranking, numbers: Mapping[str, int], title: str, where: str) -> Drawing:
     """Draw mean ranks with their intervals, best on top, and a bar beside methods that cannot be told apart."""
     n = len(ranking.methods)
-    row, top = 32.0, 64.0 if ranking.critical_difference else 44.0
+    row, top = 32.0, 74.0 if ranking.critical_difference else 44.0
     n_bars = len(ranking.cliques)
     left, right = 10.0, WIDTH - 12 - 9 * n_bars - 6
-    drawing = Drawing(key, WIDTH, top + row * n + 6, title, _said_of(ranking))
+    drawing = Drawing(key, WIDTH, top + row * n + 6, title, where, _said_of(ranking))
 
     def at(rank: float) -> float:
         return left + (rank - 1) / (n - 1) * (right - left)
@@ -57,7 +57,7 @@ def ranks(key: str, ranking: Ranking, numbers: Mapping[str, int], title: str) ->
         if ranking.critical_difference > n - 1:
             said += ": wider than the axis"
         inside = width > 6.6 * len(said) + 8
-        drawing.text(left + (4 if inside else width + 6), 40 if inside else 30, said, "small")
+        drawing.text(left + (0 if inside else width + 6), 42 if inside else 30, said, "small")
     for place, (method, mean) in enumerate(zip(ranking.methods, ranking.mean_ranks, strict=True)):
         y = top + row * place
         value = f"{mean:.2f}"
@@ -83,12 +83,13 @@ def _said_of(ranking: Ranking) -> str:
 
 
 def scatter(
-    key: str, points: Sequence[Point], x: Axis, y: Axis, title: str, *, faint: Sequence[Point] = (), zero: bool = False
-) -> Drawing:
+    key: str, points: Sequence[Point], x: Axis, y: Axis, title: str, where: str, *,
+    faint: Sequence[Point] = (), zero: bool = False,
+) -> Drawing:  # fmt: skip
     """Draw numbered points; faint ones are single runs or data sets behind them, ``zero`` marks y = 0."""
     left, right, top, bottom = 50.0, WIDTH - 14, 26.0, 252.0
-    said = "; ".join(f"{p.name}: {three_digits(p.x)}, {_y(p.y)}" for p in points)
-    drawing = Drawing(key, WIDTH, bottom + 40, title, f"{x.title} against {y.title}. {said}.")
+    said = "; ".join(map(_told, points))
+    drawing = Drawing(key, WIDTH, bottom + 40, title, where, f"{x.title} against {y.title}. {said}.")
 
     def across(value: float) -> float:
         return left + x.scale(value) * (right - left)
@@ -111,10 +112,10 @@ def scatter(
     if zero:
         drawing.line(left, up(0), right, up(0), "zero")
     for p in faint:
-        drawing.mark(across(p.x), up(p.y), p.number, hollow=p.hollow, size=2, tip=f"{p.name}: {three_digits(p.x)}, {_y(p.y)}")  # fmt: skip
+        drawing.mark(across(p.x), up(p.y), p.number, hollow=p.hollow, size=2.8, faint=True, tip=_told(p))
     places = [(across(p.x), up(p.y)) for p in points]
     for p, (px, py) in zip(points, places, strict=True):
-        drawing.mark(px, py, p.number, hollow=p.hollow, tip=f"{p.name}: {three_digits(p.x)}, {_y(p.y)}")
+        drawing.mark(px, py, p.number, hollow=p.hollow, tip=_told(p))
     for p, (px, py), (tx, ty) in zip(points, places, _label_places(places, (left, right, top, bottom)), strict=True):
         if math.hypot(tx - px, ty - py) > 16:
             drawing.line(px, py, tx, ty, "leader")
@@ -122,8 +123,8 @@ def scatter(
     return drawing
 
 
-def _y(value: float) -> str:
-    return f"{value:.4g}"
+def _told(point: Point) -> str:
+    return f"{point.name}: {point.x:.4g}, {point.y:.4g}"
 
 
 def _label_places(
@@ -149,36 +150,26 @@ def _label_places(
     return placed
 
 
-def bars(key: str, rows: Sequence[tuple[str, float, int, str]], axis_title: str, title: str) -> Drawing:
-    """Draw bars on a log axis: (label, value, number of the colour, remark), the label above each bar."""
+def bars(key: str, rows: Sequence[tuple[str, float, int]], axis_title: str, title: str, where: str) -> Drawing:
+    """Draw bars on a log axis: (label, value, number of the colour), the label above each bar."""
     row, top = 34.0, 40.0
     left, right = 8.0, WIDTH - 60
-    drawing = Drawing(key, WIDTH, top + row * len(rows) + 6, title,
-                      "; ".join(f"{name}: {three_digits(value)}{remark and ' ' + remark}" for name, value, _, remark in rows) + ".")  # fmt: skip
-    scale = log_scale([value for _, value, _, _ in rows], whole=True)
-    drawing.text(left, 12, axis_title, "small", room=WIDTH - 16)
-    taken_until = -math.inf
-    for value, text in scale.ticks:
-        x = left + scale(value) * (right - left)
-        drawing.line(x, top - 8, x, top + row * len(rows), "grid")
-        half = 3.4 * len(text)
-        if x - half > taken_until:
-            drawing.text(max(x, half), top - 13, text, "small", "middle")
-            taken_until = x + half + 4
-    for i, (name, value, number, remark) in enumerate(rows):
+    said = "; ".join(f"{name}: {three_digits(value)}" for name, value, _ in rows)
+    drawing = Drawing(key, WIDTH, top + row * len(rows) + 6, title, where, f"{axis_title}. {said}.")
+    scale = log_scale([value for _, value, _ in rows], whole=True)
+    _ticks_on_top(drawing, Axis(axis_title, scale), left, right, top, top + row * len(rows))
+    for i, (name, value, number) in enumerate(rows):
         y = top + row * i
         width = max(1.5, scale(value) * (right - left))
-        tip = f"{name}: {three_digits(value)}{remark and ' ' + remark}"
-        said = three_digits(value)
         drawing.text(left, y + 11, name, "halo", room=WIDTH - 16)
-        drawing.rect(left, y + 16, width, 11, f"c{number % 7} solid", tip)
-        drawing.text(left + width + 5, y + 26, said, "small halo")
+        drawing.rect(left, y + 16, width, 11, f"c{number % COLOURS} solid", f"{name}: {three_digits(value)}")
+        drawing.text(left + width + 5, y + 26, three_digits(value), "small halo")
     return drawing
 
 
 def runs(
     key: str, by_method: Mapping[str, Sequence[tuple[int, float]]], numbers: Mapping[str, int], axis_title: str,
-    title: str, hollow: set[str],
+    title: str, where: str, hollow: set[str],
 ) -> Drawing:  # fmt: skip
     """Draw an R² of each run on a line for each method, best mean on top, and the mean as a stroke."""
     row, top = 32.0, 40.0
@@ -186,28 +177,30 @@ def runs(
     means = {method: statistics.fmean(v for _, v in found) for method, found in by_method.items()}
     order = sorted(means, key=lambda method: -means[method])
     said = "; ".join(f"{label(method)} {means[method]:.4f}" for method in order)
-    drawing = Drawing(key, WIDTH, top + row * len(order) + 6, title, f"{axis_title}, means over seeds: {said}.")
+    bottom = top + row * len(order)
+    drawing = Drawing(key, WIDTH, bottom + 6, title, where, f"{axis_title}, means over seeds: {said}.")
     scale = nines_scale([value for found in by_method.values() for _, value in found])
-
-    def at(value: float) -> float:
-        return left + scale(value) * (right - left)
-
-    drawing.text(left, 12, axis_title, "small", room=WIDTH - 16)
-    taken_until = -math.inf
-    for value, text in scale.ticks:
-        drawing.line(at(value), top - 8, at(value), top + row * len(order), "grid")
-        half = 3.4 * len(text)
-        if at(value) - half > taken_until and at(value) + half < WIDTH:
-            drawing.text(max(at(value), half), top - 13, text, "small", "middle")
-            taken_until = at(value) + half + 4
+    _ticks_on_top(drawing, Axis(axis_title, scale), left, right, top, bottom)
     for i, method in enumerate(order):
         y = top + row * i
-        mean = f"{means[method]:.4f}"
         drawing.text(left - 4, y + 11, f"{numbers[method] + 1}  {label(method)}", "halo", room=right - left - 60)
-        drawing.text(right, y + 11, mean, "small halo", "end")
+        drawing.text(right, y + 11, f"{means[method]:.4f}", "small halo", "end")
         drawing.line(left, y + 21, right, y + 21, "grid")
-        drawing.line(at(means[method]), y + 14, at(means[method]), y + 28, "interval")
+        mean = left + scale(means[method]) * (right - left)
+        drawing.line(mean, y + 14, mean, y + 28, "interval")
         for seed, value in by_method[method]:
-            tip = f"{label(method)}, seed {seed}: {value:.6g}"
-            drawing.mark(at(value), y + 21, numbers[method], hollow=method in hollow, size=4, tip=tip)
+            x, tip = left + scale(value) * (right - left), f"{label(method)}, seed {seed}: {value:.6g}"
+            drawing.mark(x, y + 21, numbers[method], hollow=method in hollow, size=4, tip=tip)
     return drawing
+
+
+def _ticks_on_top(drawing: Drawing, axis: Axis, left: float, right: float, top: float, bottom: float) -> None:
+    drawing.text(left, 12, axis.title, "small", room=WIDTH - 16)
+    taken_until = -math.inf
+    for value, text in axis.scale.ticks:
+        x = left + axis.scale(value) * (right - left)
+        drawing.line(x, top - 8, x, bottom, "grid")
+        half = 3.4 * len(text)  # a number's width, about: those that would touch are left out
+        if x - half > taken_until and x + half < WIDTH:
+            drawing.text(max(x, half), top - 13, text, "small", "middle")
+            taken_until = x + half + 4

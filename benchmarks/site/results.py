@@ -112,6 +112,13 @@ def student_seconds(record: Record) -> float | None:
     return found if found else None  # what took no time has no place on a log axis
 
 
+def total_seconds(record: Record) -> float | None:
+    """Seconds of teacher and student together, on the clock of the suite."""
+    seconds = record["seconds"]
+    name = "total_cpu" if record["settings"].get("clock") == "cpu" and "total_cpu" in seconds else "total"
+    return number(seconds.get(name))
+
+
 def explained_per_second(record: Record) -> float | None:
     """Rows that are predicted and explained in a second, where it was measured."""
     seconds = number(record.get("explain_seconds_per_row"))

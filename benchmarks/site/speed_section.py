@@ -28,30 +28,35 @@ def section(found: Sequence[Record]) -> list[dict[str, Any]]:
         rows = _rows(record)
         if rows:
             name = record["data"] if record["seed"] == 0 else f"{record['data']}, seed {record['seed']}"
-            drawing = pictures.bars(
-                f"speed-{slug(name)}", rows, "rows explained per second, one thread (log)", f"Throughput on {name}"
-            )
+            title = "rows explained per second, one thread (log)"
+            drawing = pictures.bars(f"speed-{slug(name)}", rows, title, name, "explanation throughput")
             shown.append({"picture": drawing, "name": name, "link": link_of("speed", record["data"])})
     return shown
 
 
 def pages(found: Sequence[Record]) -> dict[str, dict[str, Any]]:
     """Return for each booster its tables and its picture."""
-    names = dict.fromkeys(record["data"] for record in found)
-    return {
-        name: {
-            "tables": [
-                {"title": heading, "remarks": [line.removeprefix("- ") for line in remarks], "head": cells[0], "rows": cells[1:]}
-                for heading, remarks, cells in sections([r for r in found if r["data"] == name])
-            ],
-            "pictures": section([r for r in found if r["data"] == name]),
-            "failures": [r for r in found if r["data"] == name and r["status"] == "failed"],
+    groups: dict[str, list[Record]] = {}
+    for record in found:
+        groups.setdefault(record["data"], []).append(record)
+    return {name: _page(records) for name, records in groups.items()}
+
+
+def _page(records: Sequence[Record]) -> dict[str, Any]:
+    tables = [
+        {
+            "title": heading,
+            "remarks": [line.removeprefix("- ") for line in remarks],
+            "head": cells[0],
+            "rows": cells[1:],
         }
-        for name in names
-    }  # fmt: skip
+        for heading, remarks, cells in sections(records)
+    ]
+    failures = [record for record in records if record["status"] == "failed"]
+    return {"tables": tables, "pictures": section(records), "failures": failures}
 
 
-def _rows(record: Record) -> list[tuple[str, float, int, str]]:
+def _rows(record: Record) -> list[tuple[str, float, int]]:
     taken = record["results"]["result"]["contestants"]
     rows = []
     for name, told in taken.items():
@@ -59,11 +64,11 @@ def _rows(record: Record) -> list[tuple[str, float, int, str]]:
         if not rate:
             continue
         if name in _OURS:
-            rows.append((_OURS[name], rate, _OWN, "rows/s"))
+            rows.append((_OURS[name], rate, _OWN))
         elif name == "own":
-            rows.append(("the booster's own exact call", rate, _OTHERS, "rows/s"))
+            rows.append(("the booster's own exact call", rate, _OTHERS))
         elif name == "predict":
-            rows.append(("the booster's prediction alone", rate, _PREDICT, "rows/s"))
+            rows.append(("the booster's prediction alone", rate, _PREDICT))
         elif name in PEERS:
-            rows.append((PEERS[name].label, rate, _OTHERS, "rows/s"))
+            rows.append((PEERS[name].label, rate, _OTHERS))
     return sorted(rows, key=lambda row: -row[1])

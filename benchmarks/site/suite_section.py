@@ -1,6 +1,5 @@
 """What the front page says of one suite: ranks, time, lost accuracy, throughput, and every data set beside every method."""
 
-import statistics
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,6 +66,7 @@ def _unexplained(suite: Suite) -> list[str]:
 
 
 def _ranking(suite: Suite, measure: Measure, numbers: Mapping[str, int]) -> dict[str, Any] | None:
+    """Ranks by one measure; the teachers have theirs where labels are the measure."""
     values = suite.values(measure.of)
     if measure.key == "error":
         values |= suite.teacher_errors()
@@ -74,13 +74,16 @@ def _ranking(suite: Suite, measure: Measure, numbers: Mapping[str, int]) -> dict
     if found is None:
         return None
     key = f"ranks-{slug(suite.name)}-{measure.key}"
-    drawing = pictures.ranks(key, found, numbers, f"{measure.title}: mean ranks, suite {suite.name}")
+    drawing = pictures.ranks(key, found, numbers, f"{measure.title}: mean ranks", f"suite {suite.name}")
     return {"title": measure.title, "picture": drawing, "text": _said(found, measure, suite)}
 
 
 def _said(found: Ranking, measure: Measure, suite: Suite) -> list[str]:
     n = len(found.data)
-    lines = [f"{len(found.methods)} methods on {n} data set{'s' * (n != 1)} ({found.n_seeds} runs each)."]
+    lines = [
+        f"{len(found.methods)} methods on {n} data set{'s' * (n != 1)}, in the seeds that all of them have: "
+        f"{found.n_seeds} runs each."
+    ]
     test = "Wilcoxon's signed-rank test" if len(found.methods) == 2 else "Friedman's test"
     if found.p_value is None:
         lines.append("One data set tells no methods apart.")
@@ -121,20 +124,18 @@ def _scatters(suite: Suite, numbers: Mapping[str, int]) -> list[dict[str, Any]]:
     ))  # fmt: skip
     found = [{"picture": picture, "text": text} for picture, text in shown if picture is not None]
     rate = suite.values(explained_per_second)
-    if rate:
-        cells = by_cell(rate)
-        middle = {
-            m: statistics.median(v for (_, method), v in cells.items() if method == m)
-            for m in suite.methods
-            if any(method == m for _, method in cells)
-        }
-        rows = [(f"{numbers[m] + 1}  {label(m)}", v, numbers[m], "rows/s") for m, v in sorted(middle.items(), key=lambda kv: -kv[1])]  # fmt: skip
-        title = f"Explained predictions per second, suite {suite.name}"
+    _, data, _ = common(rate)
+    middle = sorted(medians(rate, suite.methods, data).items(), key=lambda item: -item[1])
+    if middle:
         drawing = pictures.bars(
-            f"throughput-{slug(suite.name)}", rows, "rows predicted and explained per second (log)", title
+            f"throughput-{slug(suite.name)}",
+            [(f"{numbers[method] + 1}  {label(method)}", value, numbers[method]) for method, value in middle],
+            "rows predicted and explained per second (log)",
+            "Explanation throughput",
+            f"suite {suite.name}",
         )
         found.append(
-            {"picture": drawing, "text": "Median over the data sets on which it was measured. Longer is faster."}
+            {"picture": drawing, "text": "Median over data sets. Bars begin at a power of ten: read their ends."}
         )
     return found
 
@@ -163,9 +164,8 @@ def _scatter(
         pictures.Axis(name, scale([getattr(p, side) for p in (*points, *drawn)]))
         for side, (name, scale) in (("x", x), ("y", y))
     ]
-    return pictures.scatter(
-        f"{key}-{slug(suite.name)}", points, *axes, f"{title}, suite {suite.name}", faint=drawn, zero=zero
-    )
+    name = f"{key}-{slug(suite.name)}"
+    return pictures.scatter(name, points, *axes, title, f"suite {suite.name}", faint=drawn, zero=zero)
 
 
 def _matrix(suite: Suite, measure: Measure) -> dict[str, Any]:
