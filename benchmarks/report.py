@@ -151,10 +151,9 @@ def _cost_of(record: Record) -> dict[str, Any]:
     return {**record.get("student", {}), **record["seconds"], "total": _seconds(record, "total")}
 
 
-def _seconds(record: Record, name: str) -> float:
-    """Seconds on the clock that the suite's budget is read on."""
-    seconds = record["seconds"]
-    return seconds[f"{name}_cpu"] if record["settings"].get("clock") == "cpu" else seconds[name]
+def _seconds(record: Record, name: str) -> float | None:
+    """Seconds on the clock that the suite's budget is read on; None where they were not taken on it."""
+    return record["seconds"].get(f"{name}_cpu" if record["settings"].get("clock") == "cpu" else name)
 
 
 def _reasons(students: Sequence[tuple[str, Sequence[Record]]]) -> list[str]:

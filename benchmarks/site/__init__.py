@@ -59,7 +59,7 @@ def write_file(path: Path, text: str) -> Path:
         if path.is_dir():
             raise IsADirectoryError(f"{path} is a folder")
         with replaced(path) as unfinished:
-            unfinished.write_bytes(text.encode("utf-8", "replace"))  # a lone surrogate of a record is no reason to stop
+            unfinished.write_bytes(text.encode("utf-8"))
             os.chmod(unfinished, 0o644)
     except OSError as error:
         raise BenchmarkError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -15,7 +15,7 @@ def slug(text: str) -> str:
     'adult-65d5ba12'
     """
     kept = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip(".-")[:60]
-    if kept == text:
+    if kept and kept == text:
         return kept
     return f"{kept or 'x'}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 

@@ -1,5 +1,6 @@
 """The files of the report, by their names: texts made from records, through templates that escape all they are given."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from benchmarks.site.results import Record, Suite
 from benchmarks.site.table_csv import as_csv
 
 _FOLDER = Path(__file__).parent / "templates"
+_UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _KINDS = {
     "result": "results of students",
     "speed": "speed of explanations",
@@ -30,6 +32,7 @@ _KINDS = {
 
 def files(found: Sequence[Record]) -> dict[str, str]:
     """Return the text of every file by its path, the front page last."""
+    found = [_clean(record) for record in found]
     pages = _environment()
     made = {}
     results = [record for record in found if record["kind"] == "result"]
@@ -75,6 +78,15 @@ def files(found: Sequence[Record]) -> dict[str, str]:
         has_more=bool(more),
     )
     return made
+
+
+def _clean(value: Any) -> Any:
+    """The same without what no page may hold: control characters and halves of characters."""
+    if isinstance(value, dict):
+        return {_clean(key): _clean(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    return _UNFIT.sub("\ufffd", value) if isinstance(value, str) else value
 
 
 def _environment() -> jinja2.Environment:

@@ -87,7 +87,8 @@ def scatter(
     faint: Sequence[Point] = (), zero: bool = False,
 ) -> Drawing:  # fmt: skip
     """Draw numbered points; faint ones are single runs or data sets behind them, ``zero`` marks y = 0."""
-    left, right, top, bottom = 50.0, WIDTH - 14, 26.0, 252.0
+    left = 12 + 6.8 * max(5, *(len(text) for _, text in y.scale.ticks))
+    right, top, bottom = WIDTH - 14, 26.0, 252.0
     said = "; ".join(map(_told, points))
     drawing = Drawing(key, WIDTH, bottom + 40, title, where, f"{x.title} against {y.title}. {said}.")
 
