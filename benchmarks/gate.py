@@ -122,7 +122,9 @@ def gate(
 
 def _is_teacher_alone(record: Record) -> bool:
     """Whether a good record has no student by design."""
-    return record["status"] == "ok" and record["fidelity"] is None and "student" not in record["metrics"]
+    if record["status"] != "ok" or record["fidelity"] is not None:
+        return False
+    return "student" not in record and "student" not in record["metrics"]
 
 
 def _of_result(record: Record, bounds: Sequence[Bound]) -> list[Line]:

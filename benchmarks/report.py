@@ -141,7 +141,9 @@ def _of_data(name: str, group: Sequence[Record]) -> list[str]:
         ]
     )
     for method, runs in students:
-        values = [_cell([r["metrics"]["student"].get(key) for r in runs], style) for key, _, style in metrics]
+        values = [
+            _cell([(r["metrics"].get("student") or {}).get(key) for r in runs], style) for key, _, style in metrics
+        ]
         costs = [_cell([_cost_of(r).get(key) for r in runs], style) for key, _, style in cost]
         cells.append([method.replace("_", " "), str(len(runs)), *values, *costs])
     return [*lines, *_table(cells), ""]

@@ -13,6 +13,7 @@ from benchmarks.site.results import (
     error_gained,
     explained_per_second,
     label,
+    metrics_of,
     number,
     peak_megabytes,
     student_seconds,
@@ -116,9 +117,9 @@ def _columns(suite: Suite) -> list[tuple[str, Any]]:
         for key in OF_FIDELITY
         if key in _HEADINGS
     ]
-    metrics = list(dict.fromkeys(name for r in suite.students for name in r["metrics"]["student"]))
+    metrics = list(dict.fromkeys(name for r in suite.students for name in metrics_of(r, "student")))
     found += [
-        (name.replace("_", " "), lambda r, name=name: number(r["metrics"]["student"].get(name))) for name in metrics
+        (name.replace("_", " "), lambda r, name=name: number(metrics_of(r, "student").get(name))) for name in metrics
     ]
     found += [
         ("fit, s", student_seconds),
@@ -147,12 +148,12 @@ def _table(suite: Suite, *, means: bool) -> dict[str, Any]:
 
 
 def _teacher(suite: Suite, columns: Sequence[tuple[str, Any]]) -> list[list[str]]:
-    taught = list({r["seed"]: r for r in suite.good if r["metrics"].get("teacher")}.values())
+    taught = list({r["seed"]: r for r in suite.good if metrics_of(r, "teacher")}.values())
     if not taught:
         return []
-    names = {name.replace("_", " "): name for r in taught for name in r["metrics"]["teacher"]}
+    names = {name.replace("_", " "): name for r in taught for name in metrics_of(r, "teacher")}
     cells = [
-        _mean([number(r["metrics"]["teacher"].get(names[h])) for r in taught]) if h in names else "–"
+        _mean([number(metrics_of(r, "teacher").get(names[h])) for r in taught]) if h in names else "–"
         for h, _ in columns
     ]
     return [["teacher", str(len(taught)), *cells]]

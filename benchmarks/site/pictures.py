@@ -31,7 +31,7 @@ class Point:
     hollow: bool = False
 
 
-def ranks(key: str, ranking: Ranking, numbers: Mapping[str, int], title: str, where: str) -> Drawing:
+def ranks(key: str, ranking: Ranking, numbers: Mapping[str, int], title: str, where: str, hollow: set[str]) -> Drawing:
     """Draw mean ranks with their intervals, best on top, and a bar beside methods that cannot be told apart."""
     n = len(ranking.methods)
     row, top = 32.0, 74.0 if ranking.critical_difference else 44.0
@@ -68,7 +68,7 @@ def ranks(key: str, ranking: Ranking, numbers: Mapping[str, int], title: str, wh
         drawing.text(left, y + 11, f"{numbers[method] + 1}  {label(method)}", "halo", room=right - left - 90)
         drawing.text(right, y + 11, value, "small halo", "end")
         tip = f"{label(method)}: mean rank {value}"
-        drawing.mark(at(mean), y + 21, numbers[method], tip=tip)
+        drawing.mark(at(mean), y + 21, numbers[method], hollow=method in hollow, tip=tip)
     for i, (first, last) in enumerate(ranking.cliques):
         x = right + 14 + 9 * i
         drawing.line(x, top + row * first + 6, x, top + row * last + 26, "clique")

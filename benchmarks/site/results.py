@@ -43,8 +43,8 @@ class Suite:
 
     @cached_property
     def students(self) -> list[Record]:
-        """Good records of a student, whether or not it is explained."""
-        return [record for record in self.good if record["metrics"].get("student")]
+        """Good records of a student, or of what explains the teacher and predicts nothing itself."""
+        return [record for record in self.good if record["fidelity"] is not None or record["metrics"].get("student")]
 
     @cached_property
     def data(self) -> list[str]:
@@ -64,9 +64,10 @@ class Suite:
         """Methods of other projects."""
         return {r["method"] for r in self.students if (r.get("student") or {}).get("rival")}
 
-    def values(self, of: Callable[[Record], float | None]) -> Values:
-        """What a function says of each student, where it says anything."""
-        found = ((r["data"], r["method"], r["seed"], of(r)) for r in self.students)
+    def values(self, of: Callable[[Record], float | None], *, teachers: bool = False) -> Values:
+        """What a function says of each student, and perhaps of teachers alone, where it says anything."""
+        told = [r for r in self.good if r["method"] == TEACHER] if teachers else []
+        found = ((r["data"], r["method"], r["seed"], of(r)) for r in (*self.students, *told))
         return {(data, method, seed): value for data, method, seed, value in found if value is not None}
 
     def teacher_errors(self) -> Values:
@@ -74,7 +75,7 @@ class Suite:
         found = {}
         for record in self.good:
             name = error_name(record)
-            value = None if name is None else number(record["metrics"]["teacher"].get(name))
+            value = None if name is None else number(metrics_of(record, "teacher").get(name))
             if value is not None:
                 found[record["data"], TEACHER, record["seed"]] = value
         return found
@@ -87,20 +88,25 @@ def fidelity_of(key: str) -> Callable[[Record], float | None]:
 
 def error_name(record: Record) -> str | None:
     """Name of the label metric of a record's task: lower is better."""
-    return next((name for name in _ERRORS if name in record["metrics"].get("teacher", {})), None)
+    return next((name for name in _ERRORS if name in metrics_of(record, "teacher")), None)
+
+
+def metrics_of(record: Record, side: str) -> Mapping[str, Any]:
+    """Label metrics of "teacher" or "student"; empty for what predicts nothing."""
+    return record["metrics"].get(side) or {}
 
 
 def student_error(record: Record) -> float | None:
     """The student's label metric."""
     name = error_name(record)
-    return None if name is None else number(record["metrics"]["student"].get(name))
+    return None if name is None else number(metrics_of(record, "student").get(name))
 
 
 def error_gained(record: Record) -> float | None:
     """How much larger the student's label metric is than its teacher's, in percent of the latter."""
     name = error_name(record)
     ours = student_error(record)
-    theirs = None if name is None else number(record["metrics"]["teacher"].get(name))
+    theirs = None if name is None else number(metrics_of(record, "teacher").get(name))
     return None if ours is None or not theirs else 100.0 * (ours / theirs - 1.0)
 
 

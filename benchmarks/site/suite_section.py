@@ -74,7 +74,8 @@ def _ranking(suite: Suite, measure: Measure, numbers: Mapping[str, int]) -> dict
     if found is None:
         return None
     key = f"ranks-{slug(suite.name)}-{measure.key}"
-    drawing = pictures.ranks(key, found, numbers, f"{measure.title}: mean ranks", f"suite {suite.name}")
+    title, where = f"{measure.title}: mean ranks", f"suite {suite.name}"
+    drawing = pictures.ranks(key, found, numbers, title, where, suite.rivals)
     return {"title": measure.title, "picture": drawing, "text": _said(found, measure, suite)}
 
 
@@ -123,9 +124,9 @@ def _scatters(suite: Suite, numbers: Mapping[str, int]) -> list[dict[str, Any]]:
         "than its teacher.",
     ))  # fmt: skip
     found = [{"picture": picture, "text": text} for picture, text in shown if picture is not None]
-    rate = suite.values(explained_per_second)
+    rate = suite.values(explained_per_second, teachers=True)
     _, data, _ = common(rate)
-    middle = sorted(medians(rate, suite.methods, data).items(), key=lambda item: -item[1])
+    middle = sorted(medians(rate, [*suite.methods, TEACHER], data).items(), key=lambda item: -item[1])
     if middle:
         drawing = pictures.bars(
             f"throughput-{slug(suite.name)}",

@@ -324,7 +324,7 @@ class TestPages:
         index = pages["index.html"].text
         assert "3 methods on 8 data sets, in the seeds that all of them have: 16 runs each." in index
         assert "Not ranked, as they state no explanation: score imitation." in index
-        assert "tabm (another project's) (explained by permutation_shap)" in index
+        assert "tabm (rival) (explained by permutation_shap)" in index
         assert "Explanation throughput" in index
         page = pages["data/tiny/set_3.html"].text
         assert "one mark a seed" in page.lower()
@@ -357,8 +357,27 @@ class TestPages:
         write_site([failed(), failed(data="clay")], tmp_path / "failed")
         assert "No student ran to its end." in check_pages(tmp_path / "failed")["index.html"].text
         alone = result(method="teacher", fidelity=None, metrics={"teacher": {"rmse": 2.0}})
+        del alone["student"]
         write_site([alone], tmp_path / "teacher")
         assert "Ranks need two methods" in check_pages(tmp_path / "teacher")["index.html"].text
+
+    def test_what_explains_the_teacher_and_predicts_nothing_has_its_place(self, tmp_path):
+        found = several()
+        for i in range(8):
+            for seed in (0, 1):
+                found.append(
+                    result(data=f"set_{i}", method="fastshap_like", seed=seed, score=None, attribution=0.8,
+                           student={"rival": True}, explains="own", explain_seconds_per_row=0.1,
+                           metrics={"teacher": {"rmse": 2.0}})
+                )  # fmt: skip
+                told = result(data=f"set_{i}", method="teacher", seed=seed, fidelity=None, explain_seconds_per_row=0.01,
+                              explains="tree_shap", metrics={"teacher": {"rmse": 2.0}})  # fmt: skip
+                del told["student"]
+                found.append(told)
+        write_site(found, tmp_path)
+        index = check_pages(tmp_path)["index.html"].text
+        assert "3 methods on 8 data sets" in index  # ranks of attributions have it, those of scores do not
+        assert re.search(r"\d teacher: 100\b", index)  # rows a second of the teacher's own explanation
 
     def test_numbers_of_other_hands_break_nothing(self, tmp_path):
         found = several(3)
