@@ -1,4 +1,6 @@
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -175,3 +177,21 @@ def test_two_records_of_one_result_are_refused(filed, capsys):
     code, _, err = asked(capsys, filed(result(), result()), "--min", "score_r2=0")
     assert code == 2
     assert "two records hold suite tiny, data set sand" in err
+
+
+ROOT = Path(__file__).parents[2]
+SHOWN = re.findall(
+    r"^\$ python -m benchmarks gate (.+)\n((?:.*\n)*?)```$", (ROOT / "docs" / "ci.md").read_text(), re.MULTILINE
+)
+
+
+@pytest.mark.parametrize(("words", "shown"), SHOWN)
+def test_what_the_docs_show_is_what_the_gate_says(words, shown, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    code, out, _ = asked(capsys, *words.split())
+    assert out == shown
+    assert code == (0 if shown.startswith("All") else 1)
+
+
+def test_the_docs_show_the_gate():
+    assert len(SHOWN) == 2

@@ -475,6 +475,9 @@ def test_the_pages_of_the_committed_records_are_whole(committed):
     pages = check_pages(out)
     tabular = {(r["suite"], r["data"]) for r in found if r["kind"] in ("result", "speed")}
     assert len(pages) == len(tabular) + 2
+    n_files = sum(path.is_file() for path in out.rglob("*"))
+    told = (Path(__file__).parents[2] / "docs" / "benchmark_report.md").read_text()
+    assert f"wrote {n_files} files; begin at out/index.html" in told
     assert (out / "tables.md").read_text() == (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text()
     assert len((out / "results.csv").read_text().splitlines()) == len(found) + 1
 
