@@ -177,7 +177,7 @@ def check_fidelity(
     >>> from sklearn.datasets import load_diabetes
     >>> from gbdt2nn import Gbdt2NNRegressor, check_fidelity
     >>> X, y = load_diabetes(return_X_y=True)
-    >>> model = Gbdt2NNRegressor(max_steps=100, n_synthetic=500, random_state=0).fit(X[:300], y[:300])
+    >>> model = Gbdt2NNRegressor(student="interaction_tables", n_synthetic=500, random_state=0).fit(X[:300], y[:300])
     >>> found = check_fidelity(model, X[300:], minimum={"score_r2": 0.5}, maximum={"completeness_gap": 1e-3})
     >>> found["n_rows"]
     142
