@@ -51,10 +51,23 @@ def _parser() -> argparse.ArgumentParser:
     vision.add_argument("--processes", type=int, metavar="N", help="processes of one thread each; default: 2")
     run.set_defaults(command=_run)
 
-    report = commands.add_parser("report", help="make Markdown tables from records")
+    report = commands.add_parser("report", help="make tables and pages from records")
     report.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help="folders of records")
     report.add_argument("--markdown", type=Path, metavar="FILE", help="write to this file instead of the screen")
+    report.add_argument("--html", type=Path, metavar="FOLDER", help="write pages, tables and a csv of all records here")
+    report.add_argument("--csv", type=Path, metavar="FILE", help="write one row for each record")
     report.set_defaults(command=_report)
+
+    gate = commands.add_parser("gate", help="hold records to bounds of fidelity; exit code 1 where one is not held")
+    gate.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help="folders of records")
+    gate.add_argument("--min", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="least values")
+    gate.add_argument("--max", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="largest values")
+    gate.add_argument("--suite", nargs="+", metavar="NAME", help="these suites alone")
+    gate.add_argument("--data", nargs="+", metavar="NAME", help="these data sets alone")
+    gate.add_argument("--methods", nargs="+", metavar="NAME", help="these methods alone")
+    gate.add_argument("--mean", action="store_true", help="hold means over seeds, in place of each seed")
+    gate.add_argument("--json", action="store_true", help="say one JSON object")
+    gate.set_defaults(command=_gate)
 
     listing = commands.add_parser("list", help="name suites, methods and data sets")
     listing.set_defaults(command=_list)
@@ -156,7 +169,33 @@ def _run(asked: argparse.Namespace) -> int:
 def _report(asked: argparse.Namespace) -> int:
     from benchmarks.report import report
 
-    return _write(report([record for folder in asked.results for record in records.read_all(folder)]), asked)
+    found = [record for folder in asked.results for record in records.read_all(folder)]
+    if asked.html is not None:
+        from benchmarks.site import write_site
+
+        paths = write_site(found, asked.html)
+        _say(f"wrote {len(paths)} files; begin at {asked.html / 'index.html'}")
+    if asked.csv is not None:
+        from benchmarks.site import write_file
+        from benchmarks.site.table_csv import as_csv
+
+        write_file(asked.csv, as_csv(found))
+    if asked.markdown is None and (asked.html is not None or asked.csv is not None):
+        return 0
+    return _write(report(found), asked)
+
+
+def _gate(asked: argparse.Namespace) -> int:
+    import json
+
+    from benchmarks.gate import as_json, as_text, bounds_of, gate
+
+    bounds = bounds_of(asked.min, asked.max)
+    found = [record for folder in asked.results for record in records.read_all(folder)]
+    chosen = {"suites": asked.suite, "data_names": asked.data, "method_names": asked.methods}
+    verdict = gate(found, bounds, **chosen, means=asked.mean)
+    print(json.dumps(as_json(verdict, bounds), allow_nan=False) if asked.json else as_text(verdict, bounds))
+    return 1 if verdict.failures else 0
 
 
 def _papers(asked: argparse.Namespace) -> int:

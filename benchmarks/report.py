@@ -68,7 +68,7 @@ def report(found: Sequence[Record]) -> str:
     found = [record for record in found if record["kind"] != "vision"]
     results = [record for record in found if record["kind"] == "result"]
     searches = [record for record in found if record["kind"] == "search"]
-    _refuse_twins(results)
+    refuse_twins(results)
     lines = ["# Benchmarks", ""]
     if results:
         lines += [
@@ -88,7 +88,7 @@ def report(found: Sequence[Record]) -> str:
     lines += _sections("Speed", sections([record for record in found if record["kind"] == "speed"]))
     lines += _sections("What a second and a megabyte buy", cost_sections(results))
     lines += deploy_sections(found)
-    lines += _environments(found)
+    lines += environments(found)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -143,7 +143,9 @@ def _of_data(name: str, group: Sequence[Record]) -> list[str]:
         ]
     )
     for method, runs in students:
-        values = [_cell([r["metrics"]["student"].get(key) for r in runs], style) for key, _, style in metrics]
+        values = [
+            _cell([(r["metrics"].get("student") or {}).get(key) for r in runs], style) for key, _, style in metrics
+        ]
         costs = [_cell([_cost_of(r).get(key) for r in runs], style) for key, _, style in cost]
         cells.append([method.replace("_", " "), str(len(runs)), *values, *costs])
     return [*lines, *_table(cells), ""]
@@ -153,10 +155,9 @@ def _cost_of(record: Record) -> dict[str, Any]:
     return {**record.get("student", {}), **record["seconds"], "total": _seconds(record, "total")}
 
 
-def _seconds(record: Record, name: str) -> float:
-    """Seconds on the clock that the suite's budget is read on."""
-    seconds = record["seconds"]
-    return seconds[f"{name}_cpu"] if record["settings"].get("clock") == "cpu" else seconds[name]
+def _seconds(record: Record, name: str) -> float | None:
+    """Seconds on the clock that the suite's budget is read on; None where they were not taken on it."""
+    return record["seconds"].get(f"{name}_cpu" if record["settings"].get("clock") == "cpu" else name)
 
 
 def _reasons(students: Sequence[tuple[str, Sequence[Record]]]) -> list[str]:
@@ -254,7 +255,7 @@ def _sections(title: str, found: Sequence[tuple[str, Sequence[str], Sequence[Seq
     return [f"## {title}", "", *lines] if lines else []
 
 
-def _environments(found: Sequence[Record]) -> list[str]:
+def environments(found: Sequence[Record]) -> list[str]:
     """Return where the records were made: one line for each machine and set of versions."""
     lines = ["## Made on", ""]
     for (hardware, versions), group in _groups(found, lambda r: (_hardware(r["hardware"]), _versions(r["versions"]))):
@@ -275,7 +276,8 @@ def _versions(versions: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items() if version is not None)
 
 
-def _refuse_twins(results: Iterable[Record]) -> None:
+def refuse_twins(results: Iterable[Record]) -> None:
+    """Refuse two records of one suite, data set, method and seed: a mean would count one of them twice."""
     seen = set()
     for record in results:
         key = tuple(record[name] for name in ("suite", "data", "method", "seed"))

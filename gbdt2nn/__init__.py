@@ -15,6 +15,8 @@ _PUBLIC = {
     "fidelity": "gbdt2nn.scoring",
     "score_fidelity": "gbdt2nn.scoring",
     "attribution_fidelity": "gbdt2nn.scoring",
+    "check_fidelity": "gbdt2nn.gate",
+    "FidelityError": "gbdt2nn.gate",
     "load": "gbdt2nn.loading",
     "ArtefactError": "gbdt2nn.artefact",
     "distil": "gbdt2nn.distillation",

@@ -95,11 +95,12 @@ ALLOWED: dict[str, tuple[set[str], set[str], set[str]]] = {
     ),
     "loading": ({"artefact", "estimators"}, {"numpy"}, set()),
     "cli": (
-        {"artefact", "estimators", "fidelity_metrics", "files", "loading", "scoring", "teachers"},
+        {"artefact", "estimators", "fidelity_metrics", "files", "gate", "loading", "scoring", "teachers"},
         {"numpy", "pyarrow", "rich", "typer"},
         set(),
     ),
     "scoring": ({"estimators", "fidelity_metrics"}, {"numpy", "sklearn"}, set()),
+    "gate": ({"fidelity_metrics", "scoring"}, set(), set()),
     "row_intake": ({"binning", "encoding", "teachers"}, {"numpy"}, set()),
     "small_jobs": ({"trees"}, {"numpy"}, set()),
     "fitted_model": (

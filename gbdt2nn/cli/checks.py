@@ -1,6 +1,5 @@
 """``verify``, ``report``, ``export`` and ``info``: what a student is worth, on paper and for a machine that decides."""
 
-import math
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,25 +12,26 @@ from gbdt2nn.cli.answers import Drop, Json, Model, Rows, columns_of, csv_types, 
 from gbdt2nn.cli.distil import columns_of_teacher, labels_of, read_model
 from gbdt2nn.cli.output import say, waiting
 from gbdt2nn.cli.tables import TableFile, to_pandas
-from gbdt2nn.fidelity_metrics import DESCRIPTIONS, Fidelity
+from gbdt2nn.fidelity_metrics import Fidelity
 from gbdt2nn.files import check_place
+from gbdt2nn.gate import NEED_LABELS, Bound, checks_of, read_bound, refuse_contradictions, shown
 from gbdt2nn.loading import load
 from gbdt2nn.scoring import fidelity
 from gbdt2nn.teachers import library_of
 
-NEED_LABELS = ("teacher_metric", "student_metric", "teacher_accuracy", "student_accuracy")
-
 Target = Annotated[str | None, typer.Option("--target", help="Column of labels, for measures against them.")]
 Teacher = Annotated[Path | None, typer.Option("--teacher", help="Model file of the teacher, where it is not stored.")]
-Bound = list[str] | None
+Bounds = list[str] | None
 
 
 def verify(
     student: Model,
     table: Rows,
-    minimum: Annotated[Bound, typer.Option("--min", metavar="NAME=VALUE", help="Least value; may be repeated.")] = None,
+    minimum: Annotated[
+        Bounds, typer.Option("--min", metavar="NAME=VALUE", help="Least value; may be repeated.")
+    ] = None,
     maximum: Annotated[
-        Bound, typer.Option("--max", metavar="NAME=VALUE", help="Largest value; may be repeated.")
+        Bounds, typer.Option("--max", metavar="NAME=VALUE", help="Largest value; may be repeated.")
     ] = None,
     target: Target = None,
     teacher: Teacher = None,
@@ -42,25 +42,25 @@ def verify(
 
     Names are those of gbdt2nn.fidelity: attribution_r2, score_r2, decision_flip_rate, ... The table is held in memory.
     """
-    bounds = [("min", *_bound("--min", text, target)) for text in minimum or []]
-    bounds += [("max", *_bound("--max", text, target)) for text in maximum or []]
+    bounds = [*_bounds("min", minimum, target), *_bounds("max", maximum, target)]
     if not bounds:
         raise ValueError("verify needs a bound: --min NAME=VALUE or --max NAME=VALUE")
+    refuse_contradictions(bounds)
     model = load(student)
     if teacher is not None:
         _give_teacher(model, teacher)
     with waiting("Measuring", as_json=json):
         X, y = _read(model, table, target, drop)
         found = fidelity(model, X, y)
-    checks = []
-    for side, name, value in bounds:
-        measured = float(found.get(name, math.nan))
-        kept = measured >= value if side == "min" else measured <= value  # what was not measured keeps no bound
-        checks.append({"name": name, side: value, "measured": measured, "ok": bool(kept)})
-    ok = all(check["ok"] for check in checks)
+    held = checks_of(found, bounds)
+    checks = [{"name": c.bound.name, c.bound.side: c.bound.value, "measured": c.measured, "ok": c.ok} for c in held]
+    ok = all(check.ok for check in held)
     rows = [
-        (f"{'ok  ' if c['ok'] else 'FAIL'} {c['name']}", f"{c['measured']:.6g}  ({side} {c[side]:g})")
-        for c, (side, *_) in zip(checks, bounds, strict=True)
+        (
+            f"{'ok  ' if c.ok else 'FAIL'} {c.bound.name}",
+            f"{shown(c.measured, c.bound.value)}  ({c.bound.side} {c.bound.value:g})",
+        )
+        for c in held
     ]
     say({"ok": ok, "checks": checks, "fidelity": dict(found)}, as_json=json, rows=rows,
         title=f"{found['n_rows']:,} rows of {table}")  # fmt: skip
@@ -154,20 +154,13 @@ def info(student: Model, json: Json = False) -> int:
     return 0
 
 
-def _bound(option: str, text: str, target: str | None) -> tuple[str, float]:
-    name, _, value = text.partition("=")
-    names = [key for key in DESCRIPTIONS if key != "embedding_r2"]
-    if name not in names:
-        raise ValueError(f"{option} must name a measure of gbdt2nn.fidelity, one of {names}, got {name!r}")
-    try:
-        bound = float(value)
-    except ValueError:
-        bound = math.nan
-    if math.isnan(bound):
-        raise ValueError(f"{option} must be NAME=VALUE with a number, got {text!r}")
-    if name in NEED_LABELS and target is None:
-        raise ValueError(f"{option} {name} needs labels: name their column by --target")
-    return name, bound
+def _bounds(side: str, texts: list[str] | None, target: str | None) -> list[Bound]:
+    option = f"--{side}"
+    found = [read_bound(side, text, option) for text in texts or []]
+    for bound in found:
+        if bound.name in NEED_LABELS and target is None:
+            raise ValueError(f"{option} {bound.name} needs labels: name their column by --target")
+    return found
 
 
 def _read(model: Any, path: Path, target: str | None, drop: list[str] | None) -> tuple[Any, Any]:
