@@ -13,6 +13,11 @@ PAPER_METHODS = (
     *("auxiliary_head", "self_explaining"),
 )
 ALL_METHODS = ("teacher", "score_imitation", "auxiliary_head", "self_explaining", "labels_only")
+STUDENTS = (
+    *("teacher", "self_explaining", "interaction_tables", "auxiliary_head", "score_imitation"),
+    *("gbdt2nn_head_shap", "labels_only"),
+)
+RIVALS = ("sklearn_mlp", "tabm", "realmlp", "ebm")
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,11 @@ class Suite:
         Which data set a name of this suite stands for. None: the one of that name.
     as_codes : bool
         Whether categories become numbers, which the teacher splits as such.
+    published_splits : bool
+        Whether the test rows are those that the source publishes, where it publishes several splits: a seed takes the split
+        of its number.
+    file : mapping or None
+        Of a table of the caller's: its name, checksum and how it is read. See `benchmarks.sources.own`.
     by_data : mapping
         Settings that differ for one data set, by its name: any of the above. ``teacher`` and ``student`` are merged
         into the suite's own.
@@ -83,6 +93,8 @@ class Suite:
     reasons: int = 0
     source: str | None = None
     as_codes: bool = False
+    published_splits: bool = False
+    file: Mapping[str, Any] | None = None
     by_data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     leaves_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -99,7 +111,8 @@ class Suite:
         values = asdict(replace(self, **own))
         names = ("teacher", "patience", "student", "time_budget", "n_jobs", "max_rows", "part")
         # what a suite does not use is not in its records
-        used = tuple(name for name in ("ordered", "reasons", "teacher_apart", "source", "as_codes") if values[name])
+        sometimes = ("ordered", "reasons", "teacher_apart", "source", "as_codes", "published_splits", "file")
+        used = tuple(name for name in sometimes if values[name])
         used += ("clock",) if values["clock"] != "wall" else ()
         return {name: values[name] for name in names + used}
 
@@ -120,6 +133,39 @@ _PAPERS_BY_DATA: dict[str, dict[str, Any]] = {
         "reasons": 0,
     },
 }
+
+_TABULAR_BY_DATA: dict[str, dict[str, Any]] = {
+    "adult": {"part": "train"},
+    "bike_sharing": {"ordered": True},
+    "electricity": {"ordered": True},
+    # 60 rounds of 26 trees; 5000 rows hardly hold more
+    "letter": {"teacher": {"n_estimators": 60}},
+    "digits": {"teacher": {"n_estimators": 60}},
+    "kddcup99_10pct": {"teacher": {"n_estimators": 60}},
+    # claims are rare: 5000 rows hold some 250 of them
+    "fremtpl2_freq": {"max_rows": 20_000},
+}
+
+
+def _scale() -> dict[str, dict[str, Any]]:
+    """The sizes of the suite `scale`, by the name of what grows."""
+    found: dict[str, dict[str, Any]] = {}
+    for n_rows in (2_000, 10_000, 50_000, 200_000, 500_000):
+        found[f"rows_{n_rows // 1000}k"] = {"source": "made_500k", "max_rows": n_rows}
+        # a real one beside them, where it is
+        found[f"insurance_rows_{n_rows // 1000}k"] = {"source": "fremtpl2_freq", "max_rows": n_rows}
+    for n_features in (10, 40, 160):
+        found[f"features_{n_features}"] = {"source": f"made_{n_features}_features"}
+    for n_trees in (50, 200, 800):
+        found[f"trees_{n_trees}"] = {"source": "made_500k", "max_rows": 20_000, "teacher": {"n_estimators": n_trees}}
+    for n_leaves in (8, 31, 127):
+        found[f"leaves_{n_leaves}"] = {"source": "made_500k", "max_rows": 20_000, "teacher": {"num_leaves": n_leaves}}
+    for n_classes in (2, 5, 10):
+        found[f"classes_{n_classes}"] = {"source": f"made_{n_classes}_classes", "teacher": {"n_estimators": 60}}
+    return found
+
+
+_SCALE_BY_DATA = _scale()
 
 SUITES: dict[str, Suite] = {
     # Shows that every method runs to its end; its numbers mean nothing.
@@ -142,6 +188,43 @@ SUITES: dict[str, Suite] = {
         student={"max_steps": 100_000},
         time_budget=100.0,
         by_data={"adult": {"part": "train"}, "letter": {"teacher": {"n_estimators": 60}}},
+    ),
+    # Every student and its rivals on what tabular data are like: numbers and categories, whole and with holes, wide and long.
+    # The seconds are one processor's, beside the teacher's, so that other work does not bend them.
+    "tabular": Suite(
+        summary="students and rivals on 28 real sets: 5000 rows, 8 s of one processor beside the teacher, 3 seeds",
+        data=(
+            # shipped, or scikit-learn's
+            *("california_housing", "bike_sharing", "diabetes", "adult", "breast_cancer", "letter", "digits", "wine"),
+            # read from the folder of the caller's
+            *("abalone", "ames_housing", "boston", "concrete", "cpu_act", "diamonds", "energy", "kin8nm", "nycflights13"),
+            *("power_plant", "protein", "wine_quality", "yacht"),
+            *("electricity", "german_credit", "higgs_lightgbm", "telco_churn", "covertype_10k", "kddcup99_10pct"),
+            "fremtpl2_freq",
+        ),
+        methods=(*STUDENTS, *RIVALS),
+        teacher={"n_estimators": 300, "learning_rate": 0.05, "num_leaves": 31},
+        # The time budget ends training, not the number of steps.
+        student={"max_steps": 100_000},
+        time_budget=8.0,
+        clock="cpu",
+        teacher_apart=True,
+        n_jobs=1,
+        max_rows=5000,
+        published_splits=True,
+        by_data=_TABULAR_BY_DATA,
+    ),
+    # How seconds, memory and fidelity go with the size of the task: one thing grows at a time, the steps are the same.
+    "scale": Suite(
+        summary="600 steps while rows, features, trees, leaves or classes grow; one seed",
+        data=tuple(_SCALE_BY_DATA),
+        methods=("self_explaining", "interaction_tables"),
+        n_seeds=1,
+        teacher={"n_estimators": 200, "learning_rate": 0.1, "num_leaves": 31},
+        patience=1000,  # the number of trees is the one that is asked for, as far as they help
+        student={"max_steps": 600},
+        n_jobs=1,
+        by_data=_SCALE_BY_DATA,
     ),
     # How near the default student comes in a minute, on what users have: the seconds are one processor's, so that other work
     # does not bend them.

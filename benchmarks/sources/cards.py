@@ -19,7 +19,7 @@ import pandas as pd
 
 from benchmarks import BenchmarkError
 from benchmarks.sources import cache
-from benchmarks.sources.tables import TASKS, DataSet, Entry, as_texts, feature_names, labels, one_line, read_table
+from benchmarks.sources.tables import TASKS, DataSet, Entry, as_texts, feature_names, is_text, labels, one_line, read_table
 
 FOLDER_VARIABLE = "GBDT2NN_DATA"
 
@@ -147,7 +147,7 @@ def _read(card: dict[str, Any], folder: Path, origin: str) -> DataSet:
     X = table.drop(columns=[card["target"], *aside])
     X = X.astype({column: "category" for column in _categories(card) if column in X})
     # what is text and no category of the card would be refused by every method
-    X = X.assign(**{column: as_texts(X[column]) for column in X if X[column].dtype == object})
+    X = X.assign(**{column: as_texts(X[column]) for column in X if is_text(X[column])})
     X.columns = feature_names(X.columns)
     y = labels(table[card["target"]], card["task"])
     weight = None if exposure is None else table[exposure].to_numpy(dtype=np.float64)

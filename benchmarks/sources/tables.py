@@ -132,9 +132,14 @@ def labels(column: pd.Series, task: str) -> np.ndarray:
     return column.astype(str).to_numpy(dtype=object)
 
 
+def is_text(column: pd.Series) -> bool:
+    """Return whether a column holds texts (or other objects) rather than numbers or categories."""
+    return pd.api.types.is_object_dtype(column) or isinstance(column.dtype, pd.StringDtype)
+
+
 def as_texts(column: pd.Series) -> pd.Series:
-    """Return a column as categories of text, missing where it is missing."""
-    return column.map(str, na_action="ignore").astype(object).astype("category")
+    """Return a column as categories of text, in alphabetical order, missing where it is missing."""
+    return column.astype(object).map(str, na_action="ignore").astype("category")
 
 
 def feature_names(columns: Iterable[Any]) -> list[str]:

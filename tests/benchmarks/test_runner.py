@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks import BenchmarkError, data, records
-from benchmarks.cell import split
 from benchmarks.runner import run
+from benchmarks.splits import split
 
 
 @pytest.fixture
