@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks import BenchmarkError, data, records
 from benchmarks.claims import SUITE as CLAIMS
@@ -31,12 +32,20 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="run a suite; results that are there already are kept")
     suites = ", ".join((*SUITES, SPEED, CLAIMS, *VISION))
-    run.add_argument("--suite", required=True, metavar="NAME", help=f"one of: {suites}")
-    run.add_argument("--data", nargs="+", metavar="NAME", help="these data sets instead of the suite's own")
+    run.add_argument("--suite", metavar="NAME", help=f"openml:NUMBER, or one of: {suites}")
+    run.add_argument(
+        "--data", nargs="+", metavar="NAME", help="these data sets instead of the suite's own, or one file of your own"
+    )
     run.add_argument("--methods", nargs="+", metavar="NAME", help="these methods instead of the suite's own")
     run.add_argument("--seeds", type=int, metavar="N", help="so many seeds instead of the suite's own number")
     run.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER", help="default: results/")
     run.add_argument("--retry-failed", action="store_true", help="run again what an earlier run recorded as failed")
+    own = run.add_argument_group("a file of your own", "--data names a .parquet, .csv or .csv.gz file; no --suite")
+    own.add_argument("--target", metavar="COLUMN", help="what is to be predicted")
+    own.add_argument("--task", metavar="TASK", help=f"one of: {', '.join(data.TASKS)}; default: what the labels look like")
+    own.add_argument("--categories", nargs="+", metavar="COLUMN", help="numbers that are categories; text is one anyhow")
+    own.add_argument("--not-features", nargs="+", metavar="COLUMN", help="columns to leave out")
+    own.add_argument("--weight", metavar="COLUMN", help="weights of the rows")
     speed = run.add_argument_group(f"suite {SPEED}", "here --data names boosters and --methods measurements")
     speed.add_argument("--rounds", type=int, metavar="N", help="rounds in which everyone runs once; default: 5")
     speed.add_argument("--rows", type=int, metavar="N", help="rows for gbdt2nn and predict; default: 50000")
@@ -109,6 +118,7 @@ def _say(line: str) -> None:
 
 
 def _run(asked: argparse.Namespace) -> int:
+    request = _request(asked)
     common = {
         "data_names": asked.data,
         "method_names": asked.methods,
@@ -143,14 +153,43 @@ def _run(asked: argparse.Namespace) -> int:
     else:
         from benchmarks.runner import run
 
-        if asked.suite not in SUITES:
-            raise data.unknown("suite", [asked.suite], (*SUITES, SPEED, CLAIMS, *VISION))
-        counts = run(asked.suite, **common)
+        if request is None and asked.suite not in SUITES:
+            raise data.unknown("suite", [asked.suite], (*SUITES, SPEED, CLAIMS, *VISION, "openml:NUMBER"))
+        if asked.suite is None:
+            common["data_names"] = None  # the file is all there is
+        counts = run(asked.suite, request=request, **common)
     _say(
         f"{counts.made} made, {counts.failed} of them failed; {counts.kept} kept; "
         f"{counts.lacking} data sets are not here. Tables: python -m benchmarks report {asked.out}"
     )
     return 1 if counts.failed else 0
+
+
+def _request(asked: argparse.Namespace) -> Any:
+    """The suite of the caller's file, or of OpenML; None where a suite is asked for by its name."""
+    from benchmarks.requests import of_file, of_openml
+    from benchmarks.sources import openml, own
+
+    given = {name: getattr(asked, name) for name in ("target", "task", "categories", "not_features", "weight")}
+    given = {name: value for name, value in given.items() if value is not None}
+    files = [name for name in asked.data or () if own.is_own(name)]
+    if asked.suite is None and files:
+        if len(asked.data) > 1:
+            raise BenchmarkError(f"--data takes one file, got {', '.join(map(repr, asked.data))}")
+        if "target" not in given:
+            raise BenchmarkError("--target must name the column to predict, got none")
+        return of_file(Path(files[0]), own.Columns(**given), out=asked.out, say=_say)
+    if files:
+        raise BenchmarkError(f"a file is a suite of its own: leave out --suite {asked.suite}, or --data {files[0]}")
+    if given:
+        options = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise BenchmarkError(f"{options} must go with a file of your own as --data, got none")
+    if asked.suite is None:
+        named = f", got {', '.join(map(repr, asked.data))}" if asked.data else ""
+        raise BenchmarkError(f"--suite must name a suite, or --data a .parquet, .csv or .csv.gz file{named}")
+    if asked.suite == own.NAME:
+        raise BenchmarkError(f"the suite {own.NAME!r} is of a file: give --data FILE and --target COLUMN instead of --suite")
+    return of_openml(asked.suite, say=_say) if asked.suite.startswith(openml.PREFIX) else None
 
 
 def _report(asked: argparse.Namespace) -> int:

@@ -4,8 +4,6 @@ A set that ships with a card wins over one of the same name in the folder. Files
 suites of their own: see `benchmarks.sources`.
 """
 
-import difflib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +11,9 @@ from benchmarks import BenchmarkError
 from benchmarks.sources import cards, made, scikit_learn
 from benchmarks.sources.cards import FOLDER_VARIABLE
 from benchmarks.sources.tables import TASKS, DataSet, Entry
+from benchmarks.wording import near
 
-__all__ = ["CARDS", "FOLDER_VARIABLE", "TASKS", "DataSet", "Entry", "available", "load", "near", "unknown"]
+__all__ = ["CARDS", "FOLDER_VARIABLE", "TASKS", "DataSet", "Entry", "available", "load", "unknown"]
 
 CARDS = Path(__file__).parent.parent / "datasets"
 
@@ -38,20 +37,6 @@ def load(name: str) -> DataSet:
     if name not in entries:
         raise unknown("data set", [name], entries)
     return entries[name].load()
-
-
-def near(names: Iterable[str], choices: Iterable[Any]) -> str:
-    """Return the choices that look like the names, as a part of a sentence; "" where none does.
-
-    Examples
-    --------
-    >>> near(["prise"], ["price", "size"])
-    " (near it: 'price')"
-    """
-    choices = [str(choice) for choice in choices]
-    lower = {choice.lower(): choice for choice in choices}
-    found = [lower[hit] for name in names for hit in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.6)]
-    return f" (near it: {', '.join(repr(choice) for choice in dict.fromkeys(found))})" if found else ""
 
 
 def unknown(what: str, names: list[str], choices: Any) -> BenchmarkError:

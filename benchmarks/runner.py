@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks import BenchmarkError, data, records
 from benchmarks.cell import measure, prepare
 from benchmarks.methods import METHODS
+from benchmarks.requests import Request
 from benchmarks.suites import SUITES
 
 
@@ -27,6 +28,7 @@ class Counts:
 def run(
     suite_name: str,
     *,
+    request: Request | None = None,
     data_names: Sequence[str] | None = None,
     method_names: Sequence[str] | None = None,
     n_seeds: int | None = None,
@@ -40,6 +42,8 @@ def run(
     ----------
     suite_name : str
         A name in `SUITES`.
+    request : Request, optional
+        A suite and its data sets instead of one in `SUITES`: of OpenML, or a table of the caller's.
     data_names, method_names : sequence of str, optional
         Take these instead of the suite's own.
     n_seeds : int, optional
@@ -61,13 +65,15 @@ def run(
         Before any training: an unknown suite, method or data set, a record that cannot be read or was made under
         other settings.
     """
-    if suite_name not in SUITES:
+    if request is not None:
+        suite_name, suite, entries = request.name, request.suite, dict(request.entries)
+    elif suite_name in SUITES:
+        suite, entries = SUITES[suite_name], data.available()
+    else:
         raise data.unknown("suite", [suite_name], SUITES)
-    suite = SUITES[suite_name]
     strange = [name for name in method_names or suite.methods if name not in METHODS]
     if strange:
         raise data.unknown("method", strange, METHODS)
-    entries = data.available()
     strange = [name for name in data_names or () if name not in {*entries, *suite.by_data}]
     if strange:
         raise data.unknown("data set", strange, entries)
@@ -86,7 +92,11 @@ def run(
     for seed in range(suite.first_seed, suite.first_seed + n_seeds):
         for name in names:
             settings = suite.settings(name)
-            if settings.get("source", name) not in entries:
+            entry = entries.get(settings.get("source", name))
+            if entry is None:
+                continue
+            if settings.get("published_splits") and entry.n_splits is not None and seed >= entry.n_splits:
+                say(f"lacking  {name} for seed {seed}: its source publishes {entry.n_splits} splits")
                 continue
             missing = []
             for method in dict.fromkeys(method_names or suite.methods_of(name)):

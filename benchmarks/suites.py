@@ -214,6 +214,18 @@ SUITES: dict[str, Suite] = {
         published_splits=True,
         by_data=_TABULAR_BY_DATA,
     ),
+    # A table of the caller's, all of its rows; the name of its file stands for its data set.
+    "own": Suite(
+        summary="a table of your own, --data FILE --target COLUMN: all rows, 30 s of one processor beside the teacher",
+        data=(),
+        methods=("teacher", "self_explaining", "interaction_tables", "labels_only"),
+        teacher={"n_estimators": 300, "learning_rate": 0.05, "num_leaves": 31},
+        student={"max_steps": 100_000},
+        time_budget=30.0,
+        clock="cpu",
+        teacher_apart=True,
+        n_jobs=1,
+    ),
     # How seconds, memory and fidelity go with the size of the task: one thing grows at a time, the steps are the same.
     "scale": Suite(
         summary="600 steps while rows, features, trees, leaves or classes grow; one seed",
