@@ -8,9 +8,6 @@ from typing import Any
 
 from benchmarks import BenchmarkError, data, records
 from benchmarks.claims import SUITE as CLAIMS
-from benchmarks.claims.methods import DATA as CLAIMS_DATA
-from benchmarks.claims.methods import METHODS as CLAIMS_METHODS
-from benchmarks.methods import METHODS
 from benchmarks.speed import SUITE as SPEED
 from benchmarks.suites import SUITES
 from benchmarks.vision import SUITES as VISION
@@ -42,8 +39,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--retry-failed", action="store_true", help="run again what an earlier run recorded as failed")
     own = run.add_argument_group("a file of your own", "--data names a .parquet, .csv or .csv.gz file; no --suite")
     own.add_argument("--target", metavar="COLUMN", help="what is to be predicted")
-    own.add_argument("--task", metavar="TASK", help=f"one of: {', '.join(data.TASKS)}; default: what the labels look like")
-    own.add_argument("--categories", nargs="+", metavar="COLUMN", help="numbers that are categories; text is one anyhow")
+    own.add_argument(
+        "--task", metavar="TASK", help=f"one of: {', '.join(data.TASKS)}; default: what the labels look like"
+    )
+    own.add_argument(
+        "--categories", nargs="+", metavar="COLUMN", help="numbers that are categories; text is one anyhow"
+    )
     own.add_argument("--not-features", nargs="+", metavar="COLUMN", help="columns to leave out")
     own.add_argument("--weight", metavar="COLUMN", help="weights of the rows")
     speed = run.add_argument_group(f"suite {SPEED}", "here --data names boosters and --methods measurements")
@@ -65,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--markdown", type=Path, metavar="FILE", help="write to this file instead of the screen")
     report.set_defaults(command=_report)
 
-    listing = commands.add_parser("list", help="name suites, methods and data sets")
+    listing = commands.add_parser("list", help="name suites, data sets and methods, with sizes and what each needs")
     listing.set_defaults(command=_list)
 
     demo = commands.add_parser("demo", help="train a student of California housing, print its table, write its report")
@@ -188,7 +189,9 @@ def _request(asked: argparse.Namespace) -> Any:
         named = f", got {', '.join(map(repr, asked.data))}" if asked.data else ""
         raise BenchmarkError(f"--suite must name a suite, or --data a .parquet, .csv or .csv.gz file{named}")
     if asked.suite == own.NAME:
-        raise BenchmarkError(f"the suite {own.NAME!r} is of a file: give --data FILE and --target COLUMN instead of --suite")
+        raise BenchmarkError(
+            f"the suite {own.NAME!r} is of a file: give --data FILE and --target COLUMN instead of --suite"
+        )
     return of_openml(asked.suite, say=_say) if asked.suite.startswith(openml.PREFIX) else None
 
 
@@ -214,34 +217,10 @@ def _write(markdown: str, asked: argparse.Namespace) -> int:
 
 
 def _list(asked: argparse.Namespace) -> int:
-    from benchmarks.speed.measurements import MEASUREMENTS
-    from benchmarks.speed.problems import PROBLEMS
+    from benchmarks.listing import lines
 
-    entries = data.available()
-    print("Suites")
-    for name, suite in SUITES.items():
-        print(f"  {name:<20} {suite.summary}: {', '.join(suite.data)}")
-    print(f"  {SPEED:<20} how fast rows are explained; its data sets are boosters, its methods measurements:")
-    for name, problem in PROBLEMS.items():
-        print(f"    {name:<26} {problem.summary} of {problem.table}")
-    for name, measurement in MEASUREMENTS.items():
-        print(f"    {name:<26} {measurement.summary}")
-    print(f"  {CLAIMS:<20} whether and why it helps to imitate explanations: {', '.join(CLAIMS_DATA)}; its methods:")
-    for name, method in CLAIMS_METHODS.items():
-        print(f"    {name:<26} {method.summary}")
-    from benchmarks.vision.experiments import EXPERIMENTS
-
-    print(f"  {VISION[0]:<20} e2KD and XDistillation on pictures; its data sets are experiments:")
-    for name, experiment in EXPERIMENTS.items():
-        print(f"    {name:<26} {experiment.summary}")
-    print(f"  {VISION[1]:<20} how the settings of {VISION[0]} are chosen, on validation pictures")
-    print("Methods")
-    for name, method in METHODS.items():
-        print(f"  {name:<20} {(method.__doc__ or '').splitlines()[0]}")
-    print("Data sets")
-    for name, entry in entries.items():
-        rows = "" if entry.n_rows is None else f", {entry.n_rows} rows"
-        print(f"  {name:<20} {entry.task}{rows} ({entry.origin})")
+    for line in lines():
+        print(line)
     return 0
 
 

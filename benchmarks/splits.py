@@ -84,7 +84,9 @@ def _published(table: DataSet, rows: np.ndarray, seed: int) -> tuple[np.ndarray,
     assert table.tests is not None
     n_splits = table.tests.shape[1]
     if seed >= n_splits:
-        raise BenchmarkError(f"data set {table.name!r} has {n_splits} published splits, so there is none for seed {seed}")
+        raise BenchmarkError(
+            f"data set {table.name!r} has {n_splits} published splits, so there is none for seed {seed}"
+        )
     is_test = table.tests[rows, seed]
     others = rows[~is_test]
     n_train = round(TRAIN / (TRAIN + STOP) * len(others))

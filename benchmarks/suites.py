@@ -197,7 +197,17 @@ SUITES: dict[str, Suite] = {
             # shipped, or scikit-learn's
             *("california_housing", "bike_sharing", "diabetes", "adult", "breast_cancer", "letter", "digits", "wine"),
             # read from the folder of the caller's
-            *("abalone", "ames_housing", "boston", "concrete", "cpu_act", "diamonds", "energy", "kin8nm", "nycflights13"),
+            *(
+                "abalone",
+                "ames_housing",
+                "boston",
+                "concrete",
+                "cpu_act",
+                "diamonds",
+                "energy",
+                "kin8nm",
+                "nycflights13",
+            ),
             *("power_plant", "protein", "wine_quality", "yacht"),
             *("electricity", "german_credit", "higgs_lightgbm", "telco_churn", "covertype_10k", "kddcup99_10pct"),
             "fremtpl2_freq",

@@ -60,7 +60,10 @@ def read_arff(text: str, name: str) -> pd.DataFrame:
         rows.append(values)
     columns = list(zip(*rows, strict=True)) or [()] * len(kinds)
     return pd.DataFrame(
-        {title: _column(values, kind, title, name) for (title, kind), values in zip(kinds.items(), columns, strict=True)}
+        {
+            title: _column(values, kind, title, name)
+            for (title, kind), values in zip(kinds.items(), columns, strict=True)
+        }
     )
 
 
@@ -118,12 +121,16 @@ def _plain(value: str) -> str:
 def _column(values: tuple[str | None, ...], kind: str | list[str], title: str, name: str) -> pd.Series:
     if kind == "number":
         try:
-            return pd.Series(np.array([np.nan if value is None else float(value) for value in values], dtype=np.float64))
+            return pd.Series(
+                np.array([np.nan if value is None else float(value) for value in values], dtype=np.float64)
+            )
         except ValueError as error:
             raise BenchmarkError(f"column {title!r} of {name} should hold numbers: {error}") from error
     if kind == "string":
         return pd.Series(list(values), dtype=object)
     strange = set(values) - {None, *kind}
     if strange:
-        raise BenchmarkError(f"column {title!r} of {name} has {sorted(map(str, strange))[0]!r}, which is none of its values")
+        raise BenchmarkError(
+            f"column {title!r} of {name} has {sorted(map(str, strange))[0]!r}, which is none of its values"
+        )
     return pd.Series(pd.Categorical(list(values), categories=list(dict.fromkeys(kind))))

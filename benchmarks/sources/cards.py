@@ -19,7 +19,17 @@ import pandas as pd
 
 from benchmarks import BenchmarkError
 from benchmarks.sources import cache
-from benchmarks.sources.tables import TASKS, DataSet, Entry, as_texts, feature_names, is_text, labels, one_line, read_table
+from benchmarks.sources.tables import (
+    TASKS,
+    DataSet,
+    Entry,
+    as_texts,
+    feature_names,
+    is_text,
+    labels,
+    one_line,
+    read_table,
+)
 
 FOLDER_VARIABLE = "GBDT2NN_DATA"
 
@@ -71,7 +81,7 @@ def of_folder() -> list[Entry]:
 
 def _entry(card: dict[str, Any], *, folder: Path, origin: str, where: str) -> Entry | None:
     """Return the entry of one card; None where it is no table with a task of ours (images, rankings)."""
-    facts = _facts(card)
+    facts = _facts(card, origin)
     if card.get("name") == "mnist_t10k":  # images so small that each pixel is a column
         facts.update(n_features=784, n_categories=0, n_missing=0)
         load = partial(_pixels, card, folder, origin)
@@ -86,18 +96,17 @@ def _entry(card: dict[str, Any], *, folder: Path, origin: str, where: str) -> En
         if not re.fullmatch(r"[0-9a-f]{64}", card["sha256"]):
             raise BenchmarkError(f"{where} must give 'sha256' as 64 hexadecimal digits, got {card['sha256']!r}")
         facts["needs"] = "network, once"
-    elif origin == FOLDER_VARIABLE:
-        facts["needs"] = FOLDER_VARIABLE
     return Entry(card["name"], card["task"], origin, card.get("rows"), partial(_read, card, folder, origin), **facts)
 
 
-def _facts(card: dict[str, Any]) -> dict[str, Any]:
+def _facts(card: dict[str, Any], origin: str) -> dict[str, Any]:
     """What the list tells of a set; a card and a manifest have other names for some of it."""
     missing = card.get("missing_cells", card.get("missing"))
     sources = card.get("source", card.get("sources"))
     first = sources[0] if isinstance(sources, list) and sources and isinstance(sources[0], dict) else {}
     splits = card.get("published_splits")
     return {
+        "needs": FOLDER_VARIABLE if origin == FOLDER_VARIABLE else "",
         "n_features": card.get("features", card.get("n_features")),
         "n_categories": len(_categories(card)),
         "n_missing": sum(missing.values()) if isinstance(missing, dict) else missing,
@@ -163,7 +172,9 @@ def _published(card: dict[str, Any], folder: Path, n_rows: int) -> np.ndarray | 
         return None
     described = card.get("aux_file")
     if not isinstance(described, dict) or not isinstance(described.get("file"), str):
-        raise BenchmarkError(f"data set {card['name']!r}: the file of its published splits must be named, got {described!r}")
+        raise BenchmarkError(
+            f"data set {card['name']!r}: the file of its published splits must be named, got {described!r}"
+        )
     content, name, _ = _content(card, folder, described)
     table = read_table(content, name)
     columns = [f"test_{number}" for number in range(card["published_splits"]["n"])]

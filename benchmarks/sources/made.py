@@ -29,7 +29,12 @@ def entries() -> list[Entry]:
     return [
         Entry(
             *(name, task, "made", n_rows, partial(_load, name)),
-            **{"n_features": n_features, "n_categories": 0, "licence": "Apache-2.0", "source": "drawn from a fixed seed"},
+            **{
+                "n_features": n_features,
+                "n_categories": 0,
+                "licence": "Apache-2.0",
+                "source": "drawn from a fixed seed",
+            },
         )
         for name, (task, n_rows, n_features, _) in SETS.items()
     ]

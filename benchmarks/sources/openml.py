@@ -97,7 +97,9 @@ def _entry(number: str, network: bool, say: Callable[[str], None]) -> Entry | No
         data_number = str(inputs["source_data"]["data_set"]["data_set_id"])
         if kind not in _TASKS:
             said = described.get("task_type") or f"type {kind}"
-            say(f"skipped  task {number} of OpenML: {said} of data set {data_number} is no task that a teacher is fitted to")
+            say(
+                f"skipped  task {number} of OpenML: {said} of data set {data_number} is no task that a teacher is fitted to"
+            )
             return None
         target = inputs["source_data"]["data_set"]["target_feature"]
         splits_url = inputs["estimation_procedure"]["estimation_procedure"]["data_splits_url"]
@@ -149,7 +151,9 @@ def _api(path: str, inside: str, network: bool = True) -> dict[str, Any]:
         except (ValueError, KeyError, TypeError):
             good = False
         if not good:
-            raise BenchmarkError(f"{url} should tell of {inside!r} in JSON, got {one_line(content[:60].decode(errors='replace'))!r}")
+            raise BenchmarkError(
+                f"{url} should tell of {inside!r} in JSON, got {one_line(content[:60].decode(errors='replace'))!r}"
+            )
 
     try:
         content = cache.fetch(url, _kept(url) + ".json", check=check, network=network)
@@ -205,7 +209,9 @@ def _tests(known: _Task, network: bool) -> np.ndarray:
     absent = {"type", "rowid", "repeat", "fold"} - set(table.columns)
     if absent or table.empty:
         raise BenchmarkError(f"{name} should tell rows, repeats and folds, but lacks {sorted(absent) or 'rows'}")
-    numbers = {column: table[column].astype(np.float64).astype(np.int64).to_numpy() for column in ("rowid", "repeat", "fold")}
+    numbers = {
+        column: table[column].astype(np.float64).astype(np.int64).to_numpy() for column in ("rowid", "repeat", "fold")
+    }
     is_test = (table["type"].astype(str) == "TEST").to_numpy()
     keys, split = np.unique(np.column_stack([numbers["repeat"], numbers["fold"]]), axis=0, return_inverse=True)
     tests = np.zeros((int(numbers["rowid"].max()) + 1, len(keys)), dtype=bool)
