@@ -26,11 +26,11 @@ _CHUNK = 1 << 20
 _PASSING = (408, 425, 429, 500, 502, 503, 504)  # answers that another try may better
 
 
-class Unreachable(BenchmarkError):
+class UnreachableError(BenchmarkError):
     """The server did not answer, or not with the whole of what was asked for."""
 
 
-class Refused(BenchmarkError):
+class RefusedError(BenchmarkError):
     """The server answered that it does not give this; ``status`` and ``body`` are its answer."""
 
     def __init__(self, message: str, status: int, body: bytes) -> None:
@@ -78,9 +78,9 @@ def fetch(
 
     Raises
     ------
-    Unreachable
+    UnreachableError
         If the server does not answer, or cuts its answer short, three times; or there is no copy and no network.
-    Refused
+    RefusedError
         If the server says that there is no such thing.
     BenchmarkError
         If the checksum is another, `check` objects, or the cache cannot be written.
@@ -90,7 +90,7 @@ def fetch(
     if content is not None:
         return content
     if not network:
-        raise Unreachable(f"{url} has no copy in {folder()}, and cannot be reached")
+        raise UnreachableError(f"{url} has no copy in {folder()}, and cannot be reached")
     content = _download(url)
     _verify(content, url, sha256, md5)
     if check is not None:
@@ -136,7 +136,7 @@ def _download(url: str) -> bytes:
             with error:
                 body = error.read(_CHUNK) if error.code not in _PASSING or pause is None else b""
             if error.code not in _PASSING:
-                raise Refused(f"{url} answers {error.code} {error.reason}", error.code, body) from error
+                raise RefusedError(f"{url} answers {error.code} {error.reason}", error.code, body) from error
             reason: object = f"it answers {error.code} {error.reason}"
         except (OSError, http.client.HTTPException) as error:  # URLError, time-outs and resets are of the first kind
             reason = getattr(error, "reason", error)
@@ -144,7 +144,7 @@ def _download(url: str) -> bytes:
             raise BenchmarkError(f"{url!r} is no URL that can be read: {one_line(error)}") from error
         if pause is not None:
             time.sleep(pause)
-    raise Unreachable(f"{url} cannot be reached: {one_line(reason)}")
+    raise UnreachableError(f"{url} cannot be reached: {one_line(reason)}")
 
 
 def _read(url: str) -> bytes:

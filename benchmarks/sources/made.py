@@ -43,10 +43,7 @@ def entries() -> list[Entry]:
 def _load(name: str) -> DataSet:
     task, n_rows, n_features, n_classes = SETS[name]
     X, scores = make(n_rows, n_features, 1 if n_classes is None else n_classes)
-    if n_classes is None:
-        y = scores[:, 0]
-    else:
-        y = scores.argmax(axis=1).astype(np.int64)
+    y = scores[:, 0] if n_classes is None else scores.argmax(axis=1).astype(np.int64)
     columns = pd.DataFrame(X, columns=[f"x{i}" for i in range(n_features)])
     return DataSet(name, task, columns, y, None, "made", None)
 

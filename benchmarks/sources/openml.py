@@ -76,7 +76,7 @@ def entries(number: str, say: Callable[[str], None]) -> dict[str, Entry]:
     for task_number in numbers:
         try:
             known = _entry(task_number, network, say)
-        except cache.Unreachable as error:
+        except cache.UnreachableError as error:
             network = False  # what is in the cache can still be had
             say(f"lacking  task {task_number} of OpenML: {error}")
         except BenchmarkError as error:
@@ -157,7 +157,7 @@ def _api(path: str, inside: str, network: bool = True) -> dict[str, Any]:
 
     try:
         content = cache.fetch(url, _kept(url) + ".json", check=check, network=network)
-    except cache.Refused as error:
+    except cache.RefusedError as error:
         raise BenchmarkError(f"{error}{_reason(error.body)}") from error
     return json.loads(content)[inside]
 
@@ -182,7 +182,7 @@ def _file(known: _Task, network: bool) -> tuple[bytes, bool]:
     if parquet:
         try:
             return cache.fetch(parquet, _kept(parquet), check=partial(_check_parquet, parquet), network=network), True
-        except cache.Refused:  # OpenML names files for some tables that it has not converted
+        except cache.RefusedError:  # OpenML names files for some tables that it has not converted
             if not arff:
                 raise
     if not arff:

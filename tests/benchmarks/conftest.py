@@ -1,6 +1,9 @@
 """Stand-ins for teacher and student, so that the runner is tested apart from any training."""
 
+import http.server
+import json
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
@@ -92,3 +95,60 @@ def table():
             "price": [np.nan, *range(1, 12)],
         }
     )
+
+
+class Server:
+    """A web server of the tests: says what it was told to say at each path, and counts how often it was asked."""
+
+    def __init__(self):
+        self.answers, self.asked = {}, []
+        answers, asked = self.answers, self.asked
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                asked.append(self.path)
+                answer = answers.get(self.path, (404, b"no such page"))
+                if isinstance(answer, list):  # one after the other; the last stays
+                    answer = answer.pop(0) if len(answer) > 1 else answer[0]
+                if callable(answer):
+                    return answer(self)
+                status, body = answer
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *arguments):
+                pass
+
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
+        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        self.thread.start()
+
+    def put(self, path, body, status=200):
+        """Answer a path with bytes, with JSON, or by calling a function with the handler; return its URL."""
+        if isinstance(body, dict):
+            body = json.dumps(body).encode()
+        self.answers[path] = body if callable(body) or isinstance(body, list) else (status, body)
+        return self.url + path
+
+    def stop(self):
+        self.http.shutdown()
+        self.http.server_close()
+        self.thread.join()
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    """A server on this machine, an empty cache, and no pauses between tries."""
+    from benchmarks.sources import cache
+
+    monkeypatch.setenv("GBDT2NN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(cache, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(cache, "TIMEOUT", 0.3)
+    found = Server()
+    yield found
+    found.stop()
