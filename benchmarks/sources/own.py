@@ -274,7 +274,7 @@ def _feature(column: pd.Series, columns: Columns, file: str, say: Callable[[str]
     """Return a column as numbers or as categories."""
     if pd.api.types.is_datetime64_any_dtype(column) or pd.api.types.is_timedelta64_dtype(column):
         raise BenchmarkError(
-            f"column {column.name!r} of {file} holds dates: leave it out with --not-features, or store numbers"
+            f"column {column.name!r} of {file} must hold numbers or texts, got dates: leave it out with --not-features"
         )
     if column.isna().all():
         say(f"column {column.name!r} has no value in any row")

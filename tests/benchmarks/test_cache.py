@@ -130,7 +130,9 @@ def card(server, tmp_path, monkeypatch, table):
     monkeypatch.setattr(data, "CARDS", folder)
     monkeypatch.delenv("GBDT2NN_DATA", raising=False)
 
-    def write(sha256=hashlib.sha256(content).hexdigest(), url=server.url + "/tables/paint.csv.gz"):
+    def write(sha256=None):
+        sha256 = hashlib.sha256(content).hexdigest() if sha256 is None else sha256
+        url = f"{server.url}/tables/paint.csv.gz"
         (folder / "paint.toml").write_text(
             f'name = "paint"\nurl = "{url}"\nsha256 = "{sha256}"\ntask = "regression"\ntarget = "price"\nrows = 11\n'
             'features = 2\ncategories = ["colour"]\nnot_features = ["id"]\nlicence = "CC0-1.0"\nmissing = {size = 1}\n'
