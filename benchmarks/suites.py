@@ -195,7 +195,8 @@ SUITES: dict[str, Suite] = {
         summary="students and rivals on 28 real sets: 5000 rows, 8 s of one processor beside the teacher, 3 seeds",
         data=(
             # shipped, or scikit-learn's
-            *("california_housing", "bike_sharing", "diabetes", "adult", "breast_cancer", "letter", "digits", "wine"),
+            *("california_housing", "bike_sharing", "abalone", "wine_quality", "diabetes"),
+            *("adult", "german_credit", "breast_cancer", "letter", "digits", "wine"),
             # read from the folder of the caller's
             *(
                 "abalone",
@@ -208,8 +209,8 @@ SUITES: dict[str, Suite] = {
                 "kin8nm",
                 "nycflights13",
             ),
-            *("power_plant", "protein", "wine_quality", "yacht"),
-            *("electricity", "german_credit", "higgs_lightgbm", "telco_churn", "covertype_10k", "kddcup99_10pct"),
+            *("power_plant", "protein", "yacht"),
+            *("electricity", "higgs_lightgbm", "telco_churn", "covertype_10k", "kddcup99_10pct"),
             "fremtpl2_freq",
         ),
         methods=(*STUDENTS, *RIVALS),

@@ -106,7 +106,7 @@ def test_only_the_web_is_read(server, url):
 def test_a_cache_that_cannot_be_written_is_named(server, tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("GBDT2NN_CACHE", str(tmp_path / "file"))
-    with pytest.raises(BenchmarkError, match="cannot be written .*name another folder with GBDT2NN_CACHE"):
+    with pytest.raises(BenchmarkError, match=r"cannot be written .*name another folder with GBDT2NN_CACHE"):
         cache.fetch(server.put("/a.csv", BODY), "a.csv")
 
 

@@ -7,10 +7,10 @@ from benchmarks.__main__ import main
     ("arguments", "said"),
     [
         (["--suite", "huge"], "unknown suite 'huge'; there are: smoke, main"),
-        (["--suite", "smoke", "--data", "moon", "wine"], "unknown data set 'moon'; there are: adult, bike_sharing"),
+        (["--suite", "smoke", "--data", "moon", "wine"], "unknown data set 'moon'; there are: abalone, adult"),
         (["--suite", "smoke", "--methods", "magic"], "unknown method 'magic'; there are: teacher, score_imitation"),
         (["--suite", "smok"], "unknown suite 'smok' (near it: 'smoke'); there are: smoke, main"),
-        (["--suite", "smoke", "--data", "californa_housing"], "(near it: 'california_housing'); there are: adult"),
+        (["--suite", "smoke", "--data", "californa_housing"], "(near it: 'california_housing'); there are: abalone"),
         (["--suite", "smoke", "--methods", "self_explainig"], "(near it: 'self_explaining'"),
         (["--suite", "smoke", "--seeds", "0"], "seeds must be at least 1, got 0"),
     ],

@@ -133,7 +133,9 @@ def test_an_unknown_name_lists_the_choices():
 
 
 def test_what_is_near_an_unknown_name_is_said_first():
-    with pytest.raises(BenchmarkError, match=r"unknown data set 'Diabetis' \(near it: 'diabetes'\); there are: adult"):
+    with pytest.raises(
+        BenchmarkError, match=r"unknown data set 'Diabetis' \(near it: 'diabetes'\); there are: abalone"
+    ):
         data.load("Diabetis")
 
 

@@ -32,8 +32,8 @@ def test_a_data_set_is_told_with_its_size_and_what_it_needs(lines):
 
 def test_what_is_not_here_is_named_with_what_would_bring_it(lines):
     text = " ".join(" ".join(lines).split())
-    assert "not here, a folder must bring them: abalone, ames_housing" in text
-    assert "20 that GBDT2NN_DATA must bring: abalone" in text
+    assert "not here, a folder must bring them: ames_housing, boston" in text
+    assert "17 that GBDT2NN_DATA must bring: ames_housing" in text
 
 
 def test_a_method_tells_which_package_it_needs_and_whether_it_is_there(monkeypatch):

@@ -18,7 +18,7 @@ def test_a_suite_names_what_there_is(suite, monkeypatch):
     lacking = {name for name in suite.data if suite.settings(name).get("source", name) not in data.available()}
     apart = (SUITES["papers-tabular"], SUITES["labels"], SUITES["minute"], SUITES["scale"])
     if suite is SUITES["tabular"]:
-        assert len(suite.data) - len(lacking) >= 8
+        assert len(suite.data) - len(lacking) >= 11
     else:
         assert len(lacking) <= (len(suite.data) // 2 if suite in apart else 0)
     assert set(suite.methods) - set(RIVALS) <= set(METHODS)
