@@ -49,7 +49,7 @@ def of_file(path: Path, columns: own.Columns, *, out: Path, say: Callable[[str],
     columns : Columns
         Which column is the target, and what the others are.
     out : Path
-        Where the records go; those of a file of other bytes are refused.
+        Where the records go; those of a file of other bytes, or of other columns, are refused.
     say : callable
         Is given a line for each thing that was inferred.
 
@@ -59,6 +59,6 @@ def of_file(path: Path, columns: own.Columns, *, out: Path, say: Callable[[str],
         If the file, a column or a label is not what it must be.
     """
     entry, described = own.entry(path, columns, say)
-    own.refuse_other_content(out / own.NAME / entry.name, described, records.read)
+    own.refuse_others(out / own.NAME / entry.name, described, records.read)
     suite = replace(SUITES[own.NAME], data=(entry.name,), file=described)
     return Request(own.NAME, suite, {entry.name: entry})

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 
-def near(names: Iterable[str], choices: Iterable[Any]) -> str:
+def near(names: Iterable[str], choices: Iterable[Any], cutoff: float = 0.6) -> str:
     """Return the choices that look like the names, as a part of a sentence; "" where none does.
 
     Examples
@@ -14,7 +14,7 @@ def near(names: Iterable[str], choices: Iterable[Any]) -> str:
     " (near it: 'price')"
     """
     lower = {str(choice).lower(): str(choice) for choice in choices}
-    found = [lower[hit] for name in names for hit in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.6)]
+    found = [lower[hit] for name in names for hit in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=cutoff)]
     return f" (near it: {', '.join(repr(choice) for choice in dict.fromkeys(found))})" if found else ""
 
 

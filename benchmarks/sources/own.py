@@ -103,8 +103,8 @@ def is_own(name: str) -> bool:
     return is_table(name) or "/" in name or "\\" in name or Path(name).is_file()
 
 
-def refuse_other_content(folder: Path, described: Mapping[str, Any], read: Callable[[Path], dict[str, Any]]) -> None:
-    """Refuse to go on with records that were made from a file of other bytes.
+def refuse_others(folder: Path, described: Mapping[str, Any], read: Callable[[Path], dict[str, Any]]) -> None:
+    """Refuse to go on with records that were made from a file of other bytes, or from other columns of it.
 
     Parameters
     ----------
@@ -118,18 +118,23 @@ def refuse_other_content(folder: Path, described: Mapping[str, Any], read: Calla
     Raises
     ------
     BenchmarkError
-        If a record's checksum is another. Files that are no records are left for the runner to name.
+        If a record was made from something else. Files that are no records are left for the runner to name.
     """
     for path in sorted(folder.glob("*.json")):
         try:
             made = read(path)["settings"].get("file") or {}
         except BenchmarkError:
-            continue  # the runner names what is no record
+            continue
         if made.get("sha256") != described["sha256"]:
             raise BenchmarkError(
                 f"{path} was made from another {made.get('name')} (sha256 {str(made.get('sha256'))[:12]}…, now "
                 f"{described['sha256'][:12]}…); name another folder with --out"
             )
+        for key, value in described.items():
+            if made.get(key) != value:
+                raise BenchmarkError(
+                    f"{path} was made with {key} {made.get(key)!r}, now {value!r}; name another folder with --out"
+                )
 
 
 def _content(path: Path) -> bytes:
@@ -141,7 +146,7 @@ def _content(path: Path) -> bytes:
         content = path.read_bytes()
     except FileNotFoundError as error:
         others = path.parent.iterdir() if path.parent.is_dir() else ()
-        hint = near([path.name], (other.name for other in others if is_table(other.name)))
+        hint = near([path.name], (other.name for other in others if is_table(other.name)), cutoff=0.8)
         raise BenchmarkError(f"--data: there is no file {str(path)!r}{hint}") from error
     except OSError as error:
         raise BenchmarkError(f"--data: {str(path)!r} cannot be read: {error.strerror}") from error

@@ -265,7 +265,7 @@ def test_own_data_are_a_suite_of_their_own(run, file, homes, tmp_path, monkeypat
     assert "0 made, 0 of them failed; 4 kept" in run(*chosen)[1]
     code, _, errors = run(*chosen[:4])
     assert code == 2
-    assert "was made under other settings" in errors
+    assert "seed0.json was made with not_features ['number'], now []; name another folder with --out" in errors
     homes.iloc[1:].to_parquet(file)
     code, _, errors = run(*chosen)
     assert code == 2
