@@ -58,6 +58,8 @@ class Suite:
     by_data : mapping
         Settings that differ for one data set, by its name: any of the above. ``teacher`` and ``student`` are merged
         into the suite's own.
+    by_method : mapping
+        Parameters of the student that differ for one method, by its name.
     leaves_out : mapping
         Methods that are not run on a data set, by its name.
     """
@@ -83,6 +85,7 @@ class Suite:
     published_splits: bool = False
     file: Mapping[str, Any] | None = None
     by_data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    by_method: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     leaves_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def methods_of(self, data_name: str) -> tuple[str, ...]:
@@ -98,7 +101,7 @@ class Suite:
         values = asdict(replace(self, **own))
         names = ("teacher", "patience", "student", "time_budget", "n_jobs", "max_rows", "part")
         # what a suite does not use is not in its records
-        sometimes = ("ordered", "reasons", "teacher_apart", "source", "as_codes", "published_splits", "file")
+        sometimes = ("ordered", "reasons", "teacher_apart", "source", "as_codes", "published_splits", "file", "by_method")
         used = tuple(name for name in sometimes if values[name])
         used += ("clock",) if values["clock"] != "wall" else ()
         return {name: values[name] for name in names + used}
