@@ -20,7 +20,7 @@ def test_what_cannot_be_run_is_named_with_the_choices(arguments, said, tmp_path,
 
 def test_a_run_and_its_report(fake, tmp_path, capsys):
     out, page = tmp_path / "results", tmp_path / "pages" / "report.md"
-    assert main(["run", "--suite", "tiny", "--out", str(out)]) == 0
+    assert main(["run", "--suite", "tiny", "--jobs", "0", "--out", str(out)]) == 0
     assert "2 made, 0 of them failed; 0 kept" in capsys.readouterr().out
     assert main(["report", str(out)]) == 0
     shown = capsys.readouterr().out
@@ -30,7 +30,7 @@ def test_a_run_and_its_report(fake, tmp_path, capsys):
 
 
 def test_a_failure_shows_in_the_exit_code(fake, tmp_path, capsys):
-    assert main(["run", "--suite", "tiny", "--methods", "broken", "mean", "--out", str(tmp_path)]) == 1
+    assert main(["run", "--suite", "tiny", "--jobs", "0", "--methods", "broken", "mean", "--out", str(tmp_path)]) == 1
     assert "broken-seed0.json: ValueError: depth must be positive" in capsys.readouterr().out
 
 
