@@ -1,6 +1,7 @@
 """Command line: ``python -m benchmarks COMMAND``; ``--help`` lists the commands."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,7 +117,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    try:
+        print(line, flush=True)
+    except OSError as error:  # a full disk, or a reader that has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter tries once more as it ends
+        raise BenchmarkError(f"standard output cannot be written to: {error.strerror}") from error
 
 
 def _run(asked: argparse.Namespace) -> int:

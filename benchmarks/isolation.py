@@ -103,9 +103,13 @@ class _Worker:
         self.log.unlink(missing_ok=True)
 
     def last_lines(self) -> list[str]:
+        """Return what it printed last; of a crash, where Python stood."""
+        lines: list[str] = []
         with contextlib.suppress(OSError):
-            return self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LAST_LINES:]
-        return []
+            lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        crash = [number for number, line in enumerate(lines) if line.startswith("Current thread")]
+        lines = lines[crash[-1] :][:_LAST_LINES] if crash else lines[-_LAST_LINES:]
+        return [line[:200] for line in lines if line.strip()]
 
 
 class Pool:
