@@ -91,15 +91,19 @@ def on_terminal(watch: Watch, console: Any = None) -> Iterator[Callable[[str], N
     watch : Watch
     console : rich.console.Console, optional
     """
-    from rich.console import Console, Group
+    from rich.console import Console
     from rich.live import Live
     from rich.progress_bar import ProgressBar
+    from rich.table import Table
     from rich.text import Text
 
     class Shown:
-        def __rich__(self) -> Group:
-            bar = ProgressBar(total=max(1, watch.made + len(watch.left)), completed=watch.made, width=60)
-            return Group(bar, *(Text(line, no_wrap=True, overflow="ellipsis") for line in watch.lines()))
+        def __rich__(self) -> Table:
+            shown = Table.grid()
+            shown.add_row(ProgressBar(total=max(1, watch.made + len(watch.left)), completed=watch.made, width=60))
+            for line in watch.lines():
+                shown.add_row(Text(line, no_wrap=True, overflow="ellipsis"))
+            return shown
 
     console = Console() if console is None else console
     # what is printed passes above the bar; refreshed by a thread of its own, as methods run for minutes

@@ -70,7 +70,9 @@ def test_a_method_that_takes_too_much_memory_is_ended(own, tmp_path):
 
 @linux
 def test_a_memory_limit_below_the_libraries_is_refused(own, tmp_path):
-    with pytest.raises(BenchmarkError, match=r"memory limit must be above what the libraries take before any fit, 0\.\d+"):
+    with pytest.raises(
+        BenchmarkError, match=r"memory limit must be above what the libraries take before any fit, 0\.\d+"
+    ):
         run("isolated", out=tmp_path, jobs=1, memory_limit=0.01, say=lambda line: None)
     assert not list(tmp_path.rglob("*.json"))
 
