@@ -4,6 +4,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from benchmarks.plan import Plan
@@ -34,7 +35,7 @@ class Watch:
             (task.name, task.seed, method): Left(task, method) for task in plan.tasks for method in task.methods
         }
         self.began: dict[tuple[str, int], tuple[str | None, float]] = {}
-        self.pace = Pace()
+        self.pace, self.teachers = Pace(), Pace()
         tasks = {task.name: task for task in plan.tasks}
         for record in plan.kept.values():
             if record["data"] in tasks and record["status"] == "ok":
@@ -48,6 +49,11 @@ class Watch:
     def _see(self, event: Event) -> None:
         task, cell = event.task, (event.task.name, event.task.seed)
         if event.kind in ("preparing", "started"):
+            at, since = self.began.get(cell, ("", 0.0))
+            if event.kind == "started" and at is None:
+                self.teachers.add(
+                    "teacher", replace(task, settings={**task.settings, "time_budget": None}), self.now() - since
+                )
             self.began[cell] = (event.method, self.now())
         elif event.kind in ("made", "lacking") and event.method is not None:
             began = self.began.pop(cell, None)
@@ -67,7 +73,7 @@ class Watch:
             for (name, seed, method), one in self.left.items():
                 at, since = self.began.get((name, seed), (None, now))
                 one.since = now - since if at == method else None
-            return remaining(self.pace, self.left.values(), self.n_workers)
+            return remaining(self.pace, self.left.values(), self.n_workers, self.teachers)
 
     def lines(self) -> list[str]:
         """Return how far the run is, and a line for each thing at work."""
@@ -79,6 +85,8 @@ class Watch:
                 f"  {name}, seed {seed}: {method or 'data and teacher'}, {clock(now - since)}"
                 for (name, seed), (method, since) in self.began.items()
             ]
+            if not at and not self.made and self.left:
+                at = ["  the libraries are loading"]
             return [f"{head}; remaining: {clock(self.remaining())}", *at]
 
 

@@ -69,21 +69,33 @@ class Left:
     since: float | None = None
 
 
-def remaining(pace: Pace, left: Iterable[Left], n_workers: int) -> float | None:
+def remaining(pace: Pace, left: Iterable[Left], n_workers: int, teachers: Pace | None = None) -> float | None:
     """Return the seconds until all is done; None where a method has nothing to go by.
 
     Methods of one data set and seed run one after another, and each goes to the worker that is free first.
+
+    Parameters
+    ----------
+    pace : Pace
+    left : iterable of Left
+    n_workers : int
+    teachers : Pace, optional
+        What the data and the teacher of a task took, under the name "teacher".
     """
     by_task: dict[tuple[str, int], float] = {}
+    tasks: dict[tuple[str, int], Task] = {}
     running: set[tuple[str, int]] = set()
     for one in left:
         seconds = pace.expected(one.method, one.task)
         if seconds is None:
             return None
         key = (one.task.name, one.task.seed)
+        tasks[key] = one.task
         by_task[key] = by_task.get(key, 0.0) + max(0.0, seconds - (one.since or 0.0))
         if one.since is not None:
             running.add(key)
+    for key in by_task.keys() - running:
+        by_task[key] += 0.0 if teachers is None else teachers.expected("teacher", tasks[key]) or 0.0
     free = [0.0] * max(1, n_workers)
     for key in sorted(by_task, key=lambda key: key not in running):
         heapq.heappush(free, heapq.heappop(free) + by_task[key])
