@@ -51,9 +51,11 @@ class Watch:
         if event.kind in ("preparing", "started"):
             at, since = self.began.get(cell, ("", 0.0))
             if event.kind == "started" and at is None:
-                self.teachers.add(
-                    "teacher", replace(task, settings={**task.settings, "time_budget": None}), self.now() - since
-                )
+                no_budget = replace(task, settings={**task.settings, "time_budget": None})  # of students alone
+                self.teachers.add("teacher", no_budget, self.now() - since)
+                for method in task.methods:
+                    if (*cell, method) in self.left:
+                        self.left[(*cell, method)].prepared = True
             self.began[cell] = (event.method, self.now())
         elif event.kind in ("made", "lacking") and event.method is not None:
             began = self.began.pop(cell, None)

@@ -62,11 +62,12 @@ def rows_of(task: Task) -> int | None:
 
 @dataclass
 class Left:
-    """A method that has no record yet, with the seconds since it began, if it has."""
+    """A method that has no record yet, the seconds since it began, if it has, and whether its teacher is fitted."""
 
     task: Task
     method: str
     since: float | None = None
+    prepared: bool = False
 
 
 def remaining(pace: Pace, left: Iterable[Left], n_workers: int, teachers: Pace | None = None) -> float | None:
@@ -85,6 +86,7 @@ def remaining(pace: Pace, left: Iterable[Left], n_workers: int, teachers: Pace |
     by_task: dict[tuple[str, int], float] = {}
     tasks: dict[tuple[str, int], Task] = {}
     running: set[tuple[str, int]] = set()
+    prepared: set[tuple[str, int]] = set()
     for one in left:
         seconds = pace.expected(one.method, one.task)
         if seconds is None:
@@ -94,7 +96,9 @@ def remaining(pace: Pace, left: Iterable[Left], n_workers: int, teachers: Pace |
         by_task[key] = by_task.get(key, 0.0) + max(0.0, seconds - (one.since or 0.0))
         if one.since is not None:
             running.add(key)
-    for key in by_task.keys() - running:
+        if one.prepared:
+            prepared.add(key)
+    for key in by_task.keys() - prepared:
         by_task[key] += 0.0 if teachers is None else teachers.expected("teacher", tasks[key]) or 0.0
     free = [0.0] * max(1, n_workers)
     for key in sorted(by_task, key=lambda key: key not in running):
