@@ -8,6 +8,7 @@ methods that are left, and fits the teacher anew, by its seed the same.
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 import time
 from collections import deque
@@ -140,8 +141,16 @@ class Pool:
         Raises
         ------
         BenchmarkError
-            If workers cannot be started, or the memory limit is below what the libraries take.
+            If a data set cannot be handed to a worker, workers cannot be started, or the memory limit is below what the
+            libraries take.
         """
+        for task in self.tasks:
+            try:
+                pickle.dumps(task)
+            except Exception as error:  # each kind of object refuses in its own way
+                raise BenchmarkError(
+                    f"data set {task.name!r} cannot be handed to a worker process, only be run with --jobs 0: {error}"
+                ) from error
         try:
             while self.tasks or any(worker.task for worker in self.workers):
                 self._hire()

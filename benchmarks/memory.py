@@ -40,7 +40,7 @@ class Peak:
 
     def __init__(self) -> None:
         gc.collect()
-        with contextlib.suppress(OSError, AttributeError):
+        with contextlib.suppress(OSError, AttributeError, TypeError):
             ctypes.CDLL(None).malloc_trim(0)  # of the GNU C library
         self.before = resident(os.getpid())
         try:

@@ -1,5 +1,7 @@
 """The records of one task: a data set and a seed, whose methods share one teacher."""
 
+import contextlib
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -110,7 +112,8 @@ def results(task: Task, methods: Mapping[str, Method]) -> Iterator[Event]:
             warnings.simplefilter("always")
             if trouble is None:
                 try:
-                    cell.measure(record, shared, task.settings, methods[method], task.seed)
+                    with _threads(task.settings["n_jobs"]):
+                        cell.measure(record, shared, task.settings, methods[method], task.seed)
                 except Lacking as error:
                     absent = str(error)
                 except Exception as error:
@@ -123,3 +126,18 @@ def results(task: Task, methods: Mapping[str, Method]) -> Iterator[Event]:
             yield Event("made", task, method, record=records.plain(record))
         else:
             yield Event("lacking", task, method, text=absent)
+
+
+@contextlib.contextmanager
+def _threads(n_jobs: int) -> Iterator[None]:
+    """Let predictions and metrics take as many of torch's threads as the suite gives the fit."""
+    torch = sys.modules.get("torch")  # loaded in the warm-up; nothing to set where a test has left that out
+    if torch is None or n_jobs < 1:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_jobs)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import data, folder, methods, progress
+from benchmarks import data, folder, methods, progress, records
 from benchmarks.isolation import Limits, Pool
 from benchmarks.methods import METHODS
 from benchmarks.plan import Plan, check_numbers, path_of, plan, resolve, unknown
@@ -121,6 +121,7 @@ def run(
             say(f"kept     {path}")
         counts = Counts(kept=len(found.kept), lacking=len(found.lacking))
         if found.tasks:
+            _note_crowd(found, jobs, say)
             folder.check_places(
                 [
                     path_of(out, task.suite, task.name, method, task.seed)
@@ -131,6 +132,17 @@ def run(
             folder.tidy(out / suite_name)
             _work(found, counts, out=out, jobs=jobs, limits=limits, say=say, live=live)
     return counts
+
+
+def _note_crowd(found: Plan, jobs: int, say: Callable[[str], None]) -> None:
+    """Say beforehand that workers will take the processors from each other."""
+    threads = max(task.settings["n_jobs"] for task in found.tasks)
+    cores = records.hardware()["usable_cores"] or 1
+    if jobs > 1 and jobs * threads > cores:
+        say(
+            f"note     {jobs} workers of {threads} threads on {cores} cores: seconds, and what a time budget is enough for, "
+            f"are those of a crowded machine"
+        )
 
 
 def _work(

@@ -3,10 +3,11 @@
 import os
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 
-from benchmarks import BenchmarkError, memory, records
+from benchmarks import BenchmarkError, data, memory, records
 from benchmarks.runner import run
 
 linux = pytest.mark.skipif(not memory.is_told(), reason="needs /proc")
@@ -80,6 +81,24 @@ def test_a_memory_limit_below_the_libraries_is_refused(own, tmp_path):
 def test_limits_need_worker_processes(own, tmp_path):
     with pytest.raises(BenchmarkError, match="jobs must be at least 1, got 0"):
         run("isolated", out=tmp_path, time_limit=1.0)
+
+
+def test_data_that_no_other_process_can_load_are_named(own, tmp_path, monkeypatch):
+    entries = data.available()
+    entries["wine"] = replace(entries["wine"], load=lambda: None)
+    monkeypatch.setattr(data, "available", lambda: entries)
+    with pytest.raises(
+        BenchmarkError, match="data set 'wine' cannot be handed to a worker process, only be run with --jobs"
+    ):
+        run("isolated", out=tmp_path, jobs=1, say=lambda line: None)
+
+
+def test_more_threads_than_cores_are_said_beforehand(own, tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr(records, "hardware", lambda: {"usable_cores": 2})
+    options = {"data_names": ["wine"], "method_names": ["raising"], "n_seeds": 1, "out": tmp_path, "say": lines.append}
+    run("isolated", **options, jobs=3)
+    assert lines[0].startswith("note     3 workers of 1 threads on 2 cores: seconds")
 
 
 def test_a_teacher_beyond_the_limit_fails_each_method_once(own, tmp_path):
