@@ -1,6 +1,7 @@
 """Command line: ``python -m benchmarks COMMAND``; ``--help`` lists the commands."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,13 +15,16 @@ from benchmarks.vision import SUITES as VISION
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return 0 if all went well, 1 if a method failed, 2 if the request cannot be met."""
+    """Run one command; return 0 if all is well, 1 if a method failed, 2 if the request cannot be met, 130 if stopped."""
     asked = _parser().parse_args(arguments)
     try:
         return asked.command(asked)
     except BenchmarkError as error:
         print(f"python -m benchmarks: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("python -m benchmarks: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -33,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--data", nargs="+", metavar="NAME", help="these data sets instead of the suite's own, or one file of your own"
     )
-    run.add_argument("--methods", nargs="+", metavar="NAME", help="these methods instead of the suite's own")
+    run.add_argument("--methods", nargs="+", metavar="NAME", help="these methods or groups instead of the suite's")
     run.add_argument("--seeds", type=int, metavar="N", help="so many seeds instead of the suite's own number")
     run.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER", help="default: results/")
     run.add_argument("--retry-failed", action="store_true", help="run again what an earlier run recorded as failed")
@@ -47,6 +51,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     own.add_argument("--not-features", nargs="+", metavar="COLUMN", help="columns to leave out")
     own.add_argument("--weight", metavar="COLUMN", help="weights of the rows")
+    workers = run.add_argument_group(f"suites {', '.join(SUITES)}")
+    workers.add_argument("--jobs", type=int, metavar="N", help="worker processes; 0: in this process; default: 1")
+    workers.add_argument("--time-budget", type=float, metavar="S", help="seconds of a fit instead of the suite's own")
+    workers.add_argument(
+        "--time-limit", type=float, metavar="S", help="end a method after so many seconds: it has failed"
+    )
+    workers.add_argument("--memory-limit", type=float, metavar="GIB", help="end a method above: it has failed")
+    workers.add_argument("--repair", action="store_true", help="set files aside that are no records, make those anew")
     speed = run.add_argument_group(f"suite {SPEED}", "here --data names boosters and --methods measurements")
     speed.add_argument("--rounds", type=int, metavar="N", help="rounds in which everyone runs once; default: 5")
     speed.add_argument("--rows", type=int, metavar="N", help="rows for gbdt2nn and predict; default: 50000")
@@ -115,7 +127,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    try:
+        print(line, flush=True)
+    except OSError as error:  # a full disk, or a reader that has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter tries once more as it ends
+        raise BenchmarkError(f"standard output cannot be written to: {error.strerror}") from error
 
 
 def _run(asked: argparse.Namespace) -> int:
@@ -136,6 +152,13 @@ def _run(asked: argparse.Namespace) -> int:
         raise BenchmarkError(f"--first-seed and --sizes are for the suite {CLAIMS!r} alone")
     if asked.processes is not None and asked.suite not in VISION:
         raise BenchmarkError(f"--processes is for the suites {', '.join(VISION)} alone")
+    workers = {"time_budget": asked.time_budget, "time_limit": asked.time_limit, "memory_limit": asked.memory_limit}
+    isolated = {asked.jobs, asked.repair or None, *workers.values()} != {None}
+    if asked.suite in (SPEED, CLAIMS, *VISION) and isolated:
+        raise BenchmarkError(
+            "--jobs, --time-budget, --time-limit, --memory-limit and --repair are not for the suites "
+            f"{', '.join((SPEED, CLAIMS, *VISION))}"
+        )
     if asked.suite in VISION and not size:
         from benchmarks.vision.runner import run as run_vision
 
@@ -152,18 +175,26 @@ def _run(asked: argparse.Namespace) -> int:
 
         counts = run_claims(**common, first_seed=asked.first_seed or 0, sizes=asked.sizes)
     else:
+        from benchmarks.progress import can_be_shown
         from benchmarks.runner import run
 
         if request is None and asked.suite not in SUITES:
             raise data.unknown("suite", [asked.suite], (*SUITES, SPEED, CLAIMS, *VISION, "openml:NUMBER"))
         if asked.suite is None:
             common["data_names"] = None  # the file is all there is
-        counts = run(asked.suite, request=request, **common)
+        jobs = 1 if asked.jobs is None else asked.jobs
+        counts = run(
+            asked.suite, request=request, **common, **workers, repair=asked.repair, jobs=jobs, live=can_be_shown()
+        )
     _say(
         f"{counts.made} made, {counts.failed} of them failed; {counts.kept} kept; "
-        f"{counts.lacking} data sets are not here. Tables: python -m benchmarks report {asked.out}"
+        f"{counts.lacking} data sets are not here{_absent(counts.absent)}. Tables: python -m benchmarks report {asked.out}"
     )
     return 1 if counts.failed else 0
+
+
+def _absent(n: int) -> str:
+    return f"; {n} results lack what their method needs" if n else ""
 
 
 def _request(asked: argparse.Namespace) -> Any:

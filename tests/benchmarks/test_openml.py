@@ -154,7 +154,19 @@ def test_everything_is_kept_for_times_without_a_network(suite):
 
 def test_seeds_take_the_published_folds(suite, tmp_path, capsys, fake):
     """The suite runs under the settings of tabular; a seed beyond the last fold is said to be lacking."""
-    arguments = ["run", "--suite", "openml:337", "--methods", "teacher", "--seeds", "4", "--out", str(tmp_path / "out")]
+    arguments = [
+        "run",
+        "--suite",
+        "openml:337",
+        "--methods",
+        "teacher",
+        "--seeds",
+        "4",
+        "--jobs",
+        "0",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert main(arguments) == 0
     shown = capsys.readouterr().out
     assert "lacking  credit-g_31 for seed 3: its source publishes 3 splits" in shown

@@ -235,7 +235,19 @@ def run(file, tmp_path, capsys, fake):
     """Run the command on the table, with a method that trains nothing; return exit code, output and errors."""
 
     def run(*arguments):
-        whole = ["run", *arguments, "--methods", "teacher", "mean", "--seeds", "2", "--out", str(tmp_path / "out")]
+        whole = [
+            "run",
+            *arguments,
+            "--methods",
+            "teacher",
+            "mean",
+            "--seeds",
+            "2",
+            "--jobs",
+            "0",
+            "--out",
+            str(tmp_path / "out"),
+        ]
         code = main(whole)
         shown = capsys.readouterr()
         return code, shown.out, shown.err
