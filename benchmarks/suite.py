@@ -101,7 +101,16 @@ class Suite:
         values = asdict(replace(self, **own))
         names = ("teacher", "patience", "student", "time_budget", "n_jobs", "max_rows", "part")
         # what a suite does not use is not in its records
-        sometimes = ("ordered", "reasons", "teacher_apart", "source", "as_codes", "published_splits", "file", "by_method")
+        sometimes = (
+            "ordered",
+            "reasons",
+            "teacher_apart",
+            "source",
+            "as_codes",
+            "published_splits",
+            "file",
+            "by_method",
+        )
         used = tuple(name for name in sometimes if values[name])
         used += ("clock",) if values["clock"] != "wall" else ()
         return {name: values[name] for name in names + used}
