@@ -1,28 +1,30 @@
 """Command line: ``python -m benchmarks COMMAND``; ``--help`` lists the commands."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks import BenchmarkError, data, records
 from benchmarks.claims import SUITE as CLAIMS
-from benchmarks.claims.methods import DATA as CLAIMS_DATA
-from benchmarks.claims.methods import METHODS as CLAIMS_METHODS
-from benchmarks.methods import METHODS
 from benchmarks.speed import SUITE as SPEED
 from benchmarks.suites import SUITES
 from benchmarks.vision import SUITES as VISION
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return 0 if all went well, 1 if a method failed, 2 if the request cannot be met."""
+    """Run one command; return 0 if all is well, 1 if a method failed, 2 if the request cannot be met, 130 if stopped."""
     asked = _parser().parse_args(arguments)
     try:
         return asked.command(asked)
     except BenchmarkError as error:
         print(f"python -m benchmarks: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("python -m benchmarks: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -31,12 +33,32 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="run a suite; results that are there already are kept")
     suites = ", ".join((*SUITES, SPEED, CLAIMS, *VISION))
-    run.add_argument("--suite", required=True, metavar="NAME", help=f"one of: {suites}")
-    run.add_argument("--data", nargs="+", metavar="NAME", help="these data sets instead of the suite's own")
-    run.add_argument("--methods", nargs="+", metavar="NAME", help="these methods instead of the suite's own")
+    run.add_argument("--suite", metavar="NAME", help=f"openml:NUMBER, or one of: {suites}")
+    run.add_argument(
+        "--data", nargs="+", metavar="NAME", help="these data sets instead of the suite's own, or one file of your own"
+    )
+    run.add_argument("--methods", nargs="+", metavar="NAME", help="these methods or groups instead of the suite's")
     run.add_argument("--seeds", type=int, metavar="N", help="so many seeds instead of the suite's own number")
     run.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER", help="default: results/")
     run.add_argument("--retry-failed", action="store_true", help="run again what an earlier run recorded as failed")
+    own = run.add_argument_group("a file of your own", "--data names a .parquet, .csv or .csv.gz file; no --suite")
+    own.add_argument("--target", metavar="COLUMN", help="what is to be predicted")
+    own.add_argument(
+        "--task", metavar="TASK", help=f"one of: {', '.join(data.TASKS)}; default: what the labels look like"
+    )
+    own.add_argument(
+        "--categories", nargs="+", metavar="COLUMN", help="numbers that are categories; text is one anyhow"
+    )
+    own.add_argument("--not-features", nargs="+", metavar="COLUMN", help="columns to leave out")
+    own.add_argument("--weight", metavar="COLUMN", help="weights of the rows")
+    workers = run.add_argument_group(f"suites {', '.join(SUITES)}")
+    workers.add_argument("--jobs", type=int, metavar="N", help="worker processes; 0: in this process; default: 1")
+    workers.add_argument("--time-budget", type=float, metavar="S", help="seconds of a fit instead of the suite's own")
+    workers.add_argument(
+        "--time-limit", type=float, metavar="S", help="end a method after so many seconds: it has failed"
+    )
+    workers.add_argument("--memory-limit", type=float, metavar="GIB", help="end a method above: it has failed")
+    workers.add_argument("--repair", action="store_true", help="set files aside that are no records, make those anew")
     speed = run.add_argument_group(f"suite {SPEED}", "here --data names boosters and --methods measurements")
     speed.add_argument("--rounds", type=int, metavar="N", help="rounds in which everyone runs once; default: 5")
     speed.add_argument("--rows", type=int, metavar="N", help="rows for gbdt2nn and predict; default: 50000")
@@ -69,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     gate.add_argument("--json", action="store_true", help="say one JSON object")
     gate.set_defaults(command=_gate)
 
-    listing = commands.add_parser("list", help="name suites, methods and data sets")
+    listing = commands.add_parser("list", help="name suites, data sets and methods, with sizes and what each needs")
     listing.set_defaults(command=_list)
 
     demo = commands.add_parser("demo", help="train a student of California housing, print its table, write its report")
@@ -118,10 +140,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    try:
+        print(line, flush=True)
+    except OSError as error:  # a full disk, or a reader that has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter tries once more as it ends
+        raise BenchmarkError(f"standard output cannot be written to: {error.strerror}") from error
 
 
 def _run(asked: argparse.Namespace) -> int:
+    request = _request(asked)
     common = {
         "data_names": asked.data,
         "method_names": asked.methods,
@@ -138,6 +165,13 @@ def _run(asked: argparse.Namespace) -> int:
         raise BenchmarkError(f"--first-seed and --sizes are for the suite {CLAIMS!r} alone")
     if asked.processes is not None and asked.suite not in VISION:
         raise BenchmarkError(f"--processes is for the suites {', '.join(VISION)} alone")
+    workers = {"time_budget": asked.time_budget, "time_limit": asked.time_limit, "memory_limit": asked.memory_limit}
+    isolated = {asked.jobs, asked.repair or None, *workers.values()} != {None}
+    if asked.suite in (SPEED, CLAIMS, *VISION) and isolated:
+        raise BenchmarkError(
+            "--jobs, --time-budget, --time-limit, --memory-limit and --repair are not for the suites "
+            f"{', '.join((SPEED, CLAIMS, *VISION))}"
+        )
     if asked.suite in VISION and not size:
         from benchmarks.vision.runner import run as run_vision
 
@@ -154,16 +188,55 @@ def _run(asked: argparse.Namespace) -> int:
 
         counts = run_claims(**common, first_seed=asked.first_seed or 0, sizes=asked.sizes)
     else:
+        from benchmarks.progress import can_be_shown
         from benchmarks.runner import run
 
-        if asked.suite not in SUITES:
-            raise data.unknown("suite", [asked.suite], (*SUITES, SPEED, CLAIMS, *VISION))
-        counts = run(asked.suite, **common)
+        if request is None and asked.suite not in SUITES:
+            raise data.unknown("suite", [asked.suite], (*SUITES, SPEED, CLAIMS, *VISION, "openml:NUMBER"))
+        if asked.suite is None:
+            common["data_names"] = None  # the file is all there is
+        jobs = 1 if asked.jobs is None else asked.jobs
+        counts = run(
+            asked.suite, request=request, **common, **workers, repair=asked.repair, jobs=jobs, live=can_be_shown()
+        )
     _say(
         f"{counts.made} made, {counts.failed} of them failed; {counts.kept} kept; "
-        f"{counts.lacking} data sets are not here. Tables: python -m benchmarks report {asked.out}"
+        f"{counts.lacking} data sets are not here{_absent(counts.absent)}. Tables: python -m benchmarks report {asked.out}"
     )
     return 1 if counts.failed else 0
+
+
+def _absent(n: int) -> str:
+    return f"; {n} results lack what their method needs" if n else ""
+
+
+def _request(asked: argparse.Namespace) -> Any:
+    """The suite of the caller's file, or of OpenML; None where a suite is asked for by its name."""
+    from benchmarks.requests import of_file, of_openml
+    from benchmarks.sources import openml, own
+
+    given = {name: getattr(asked, name) for name in ("target", "task", "categories", "not_features", "weight")}
+    given = {name: value for name, value in given.items() if value is not None}
+    files = [name for name in asked.data or () if own.is_own(name)]
+    if asked.suite is None and files:
+        if len(asked.data) > 1:
+            raise BenchmarkError(f"--data takes one file, got {', '.join(map(repr, asked.data))}")
+        if "target" not in given:
+            raise BenchmarkError("--target must name the column to predict, got none")
+        return of_file(Path(files[0]), own.Columns(**given), out=asked.out, say=_say)
+    if files:
+        raise BenchmarkError(f"a file is a suite of its own: leave out --suite {asked.suite}, or --data {files[0]}")
+    if given:
+        options = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise BenchmarkError(f"{options} must go with a file of your own as --data, got none")
+    if asked.suite is None:
+        named = f", got {', '.join(map(repr, asked.data))}" if asked.data else ""
+        raise BenchmarkError(f"--suite must name a suite, or --data a .parquet, .csv or .csv.gz file{named}")
+    if asked.suite == own.NAME:
+        raise BenchmarkError(
+            f"the suite {own.NAME!r} is of a file: give --data FILE and --target COLUMN instead of --suite"
+        )
+    return of_openml(asked.suite, say=_say) if asked.suite.startswith(openml.PREFIX) else None
 
 
 def _report(asked: argparse.Namespace) -> int:
@@ -214,34 +287,10 @@ def _write(markdown: str, asked: argparse.Namespace) -> int:
 
 
 def _list(asked: argparse.Namespace) -> int:
-    from benchmarks.speed.measurements import MEASUREMENTS
-    from benchmarks.speed.problems import PROBLEMS
+    from benchmarks.listing import lines
 
-    entries = data.available()
-    print("Suites")
-    for name, suite in SUITES.items():
-        print(f"  {name:<20} {suite.summary}: {', '.join(suite.data)}")
-    print(f"  {SPEED:<20} how fast rows are explained; its data sets are boosters, its methods measurements:")
-    for name, problem in PROBLEMS.items():
-        print(f"    {name:<26} {problem.summary} of {problem.table}")
-    for name, measurement in MEASUREMENTS.items():
-        print(f"    {name:<26} {measurement.summary}")
-    print(f"  {CLAIMS:<20} whether and why it helps to imitate explanations: {', '.join(CLAIMS_DATA)}; its methods:")
-    for name, method in CLAIMS_METHODS.items():
-        print(f"    {name:<26} {method.summary}")
-    from benchmarks.vision.experiments import EXPERIMENTS
-
-    print(f"  {VISION[0]:<20} e2KD and XDistillation on pictures; its data sets are experiments:")
-    for name, experiment in EXPERIMENTS.items():
-        print(f"    {name:<26} {experiment.summary}")
-    print(f"  {VISION[1]:<20} how the settings of {VISION[0]} are chosen, on validation pictures")
-    print("Methods")
-    for name, method in METHODS.items():
-        print(f"  {name:<20} {(method.__doc__ or '').splitlines()[0]}")
-    print("Data sets")
-    for name, entry in entries.items():
-        rows = "" if entry.n_rows is None else f", {entry.n_rows} rows"
-        print(f"  {name:<20} {entry.task}{rows} ({entry.origin})")
+    for line in lines():
+        print(line)
     return 0
 
 

@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 
 import gbdt2nn
-from benchmarks import BenchmarkError, data
+from benchmarks import data
 from benchmarks.methods import Problem, describe_teacher, fit_teacher, warm_up
 from benchmarks.reasons import reasons
+from benchmarks.splits import choose
 from gbdt2nn.clock import CLOCKS, budgets_on
-
-TRAIN, STOP, TEST = 0.65, 0.15, 0.20  # shares of the rows, drawn at random by the seed
 
 
 def prepare(entry: data.Entry, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -22,17 +21,8 @@ def prepare(entry: data.Entry, settings: Mapping[str, Any], seed: int) -> dict[s
     warm_up_once()
     table = entry.load()
     X = _as_codes(table.X) if settings.get("as_codes") else table.X
-    rows = np.arange(len(table.X))
-    if settings["part"] is not None:
-        if table.part is None or not (table.part == settings["part"]).any():
-            raise BenchmarkError(f"data set {table.name!r} has no rows whose published split is {settings['part']!r}")
-        rows = rows[table.part == settings["part"]]
-    if settings.get("ordered"):  # the seed draws the models; evenly spaced rows keep the whole span of time
-        n_rows = min(len(rows), settings["max_rows"] or len(rows))
-        rows = rows[np.linspace(0, len(rows) - 1, n_rows).astype(np.int64)]
-    else:
-        rows = np.random.default_rng(seed).permutation(rows)[: settings["max_rows"]]
-    train, stop, test = split(rows)
+    rows = choose(table, settings, seed)
+    published = settings.get("published_splits") and table.tests is not None
 
     def part(index: np.ndarray) -> tuple[pd.DataFrame, np.ndarray, np.ndarray | None]:
         return X.iloc[index], table.y[index], None if table.weight is None else table.weight[index]
@@ -40,8 +30,8 @@ def prepare(entry: data.Entry, settings: Mapping[str, Any], seed: int) -> dict[s
     start = time.process_time()
     teacher, seconds = fit_teacher(
         table.task,
-        part(train),
-        part(stop),
+        part(rows.train),
+        part(rows.stop),
         params=settings["teacher"],
         patience=settings["patience"],
         n_jobs=settings["n_jobs"],
@@ -53,8 +43,8 @@ def prepare(entry: data.Entry, settings: Mapping[str, Any], seed: int) -> dict[s
         "task": table.task,
         "teacher": teacher,
         "teacher_seconds": {"wall": seconds, "cpu": cpu_seconds},
-        "fit": part(np.concatenate([train, stop])),
-        "test": part(test),
+        "fit": part(np.concatenate([rows.train, rows.stop])),
+        "test": part(rows.test),
         "described": {
             "table": {
                 "task": table.task,
@@ -62,10 +52,15 @@ def prepare(entry: data.Entry, settings: Mapping[str, Any], seed: int) -> dict[s
                 "sha256": table.sha256,
                 "n_features": X.shape[1],
                 "n_categories": len(known),
-                "missing_cells": int(X.iloc[rows].isna().to_numpy().sum()),
+                "missing_cells": int(X.iloc[rows.all].isna().to_numpy().sum()),
                 "n_classes": None if table.task in ("regression", "poisson") else len(teacher.classes_),
+                **({} if table.file is None else {"file": table.file}),
+                **({"published_splits": table.tests.shape[1]} if published else {}),
             },
-            "rows": {"train": len(train), "stop": len(stop), "test": len(test)},
+            "rows": {
+                **{"train": len(rows.train), "stop": len(rows.stop), "test": len(rows.test)},
+                **({"unseen_class": rows.n_unseen} if rows.n_unseen else {}),
+            },
             "teacher": describe_teacher(teacher),
         },
     }
@@ -82,18 +77,6 @@ def _as_codes(X: pd.DataFrame) -> pd.DataFrame:
 @cache
 def warm_up_once() -> None:
     warm_up()
-
-
-def split(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cut shuffled rows into 65 % train, 15 % stop and 20 % test.
-
-    Returns
-    -------
-    train, stop, test : ndarray of int
-    """
-    first = round(TRAIN * len(rows))
-    second = first + round(STOP * len(rows))
-    return rows[:first], rows[first:second], rows[second:]
 
 
 def measure(
@@ -116,7 +99,7 @@ def measure(
         y=shared["fit"][1],
         weight=shared["fit"][2],
         teacher=teacher,
-        student=settings["student"],
+        student={**settings["student"], **settings.get("by_method", {}).get(record["method"], {})},
         time_budget=budget,
         n_jobs=settings["n_jobs"],
         seed=seed,
@@ -187,16 +170,16 @@ def task_metrics(
     if task == "regression":
         predicted = model.predict(X)
         return {
-            "rmse": metrics.root_mean_squared_error(y, predicted),
-            "mae": metrics.mean_absolute_error(y, predicted),
-            "r2": metrics.r2_score(y, predicted),
+            "rmse": metrics.root_mean_squared_error(y, predicted, sample_weight=weight),
+            "mae": metrics.mean_absolute_error(y, predicted, sample_weight=weight),
+            "r2": metrics.r2_score(y, predicted, sample_weight=weight),
         }
     probability = model.predict_proba(X)
     classes = np.asarray(model.classes_)
     found = {
-        "accuracy": metrics.accuracy_score(y, classes[probability.argmax(axis=1)]),
-        "log_loss": metrics.log_loss(y, probability, labels=classes),
+        "accuracy": metrics.accuracy_score(y, classes[probability.argmax(axis=1)], sample_weight=weight),
+        "log_loss": metrics.log_loss(y, probability, labels=classes, sample_weight=weight),
     }
     if task == "binary":
-        found["auc"] = metrics.roc_auc_score(y == classes[1], probability[:, 1])
+        found["auc"] = metrics.roc_auc_score(y == classes[1], probability[:, 1], sample_weight=weight)
     return found

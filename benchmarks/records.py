@@ -10,7 +10,7 @@ import platform
 import subprocess
 import tempfile
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -107,7 +107,7 @@ def write(path: Path, record: Mapping[str, Any]) -> None:
     """Write a record atomically: a reader sees the whole of it or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(plain(record), indent=1, allow_nan=False) + "\n"
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
@@ -170,31 +170,53 @@ def append_line(path: Path, line: Mapping[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path, *, say: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
     """Read a file of lines: a record for each line that is a head, with the fits that stand after it as ``fits``.
 
     Each fit has the name of the data set as ``data``. The last line may be half written, and is then left out.
 
+    Parameters
+    ----------
+    path : Path
+    say : callable, optional
+        Is told, line by line, what cannot be used and is skipped. Where a head may have been lost, the fits up to the next
+        one are skipped too: nobody can tell what settings they were made under.
+
     Raises
     ------
     BenchmarkError
-        If the file does not begin with a head, or a line is no JSON.
+        Without `say`, if the file does not begin with a head, or a line is no JSON.
     """
     found: list[dict[str, Any]] = []
-    text = path.read_text(encoding="utf-8")
-    for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):
+    headless = True
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    for number, line in enumerate(whole.split(b"\n")[:-1], 1):
         try:
             value = json.loads(line)
-        except ValueError as error:
-            raise BenchmarkError(f"line {number} of {path} is no JSON: {error}") from error
-        if isinstance(value, dict) and "schema" in value:
-            _check(value, path)
-            found.append({**value, "fits": []})
-        elif found and isinstance(value, dict):
-            found[-1]["fits"].append({"data": found[-1]["data"], **value})
-        else:
-            raise BenchmarkError(f"line {number} of {path} is not a fit that stands after a head")
+            if isinstance(value, dict) and "schema" in value:
+                _check(value, path)
+                found.append({**value, "fits": []})
+                headless = False
+            elif isinstance(value, dict) and not headless:
+                found[-1]["fits"].append({"data": found[-1]["data"], **value})
+            else:
+                raise BenchmarkError(f"line {number} of {path} is not a fit that stands after a head")
+        except ValueError as error:  # a BenchmarkError is one
+            known = isinstance(error, BenchmarkError)
+            trouble = error if known else BenchmarkError(f"line {number} of {path} is no JSON: {error}")
+            if say is None:
+                raise trouble from (None if known else error)
+            say(str(trouble))
+            headless = headless or not _is_fit(line)
+    if say is not None and len(whole) < len(content):
+        say(f"the last line of {path} is half written")
     return found
+
+
+def _is_fit(line: bytes) -> bool:
+    """Return whether a line that is no JSON begins as the line of a fit does, and not as a head."""
+    return line.startswith(b'{"rows"') and b'"schema"' not in line
 
 
 def is_done(path: Path, settings: Mapping[str, Any], retry_failed: bool) -> bool:
@@ -227,18 +249,41 @@ def is_done(path: Path, settings: Mapping[str, Any], retry_failed: bool) -> bool
     return True
 
 
-def read_all(folder: Path) -> list[dict[str, Any]]:
+def read_all(folder: Path, *, say: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
     """Read every record under a folder, in the order of their paths.
+
+    Parameters
+    ----------
+    folder : Path
+    say : callable, optional
+        Is told what is no record and is skipped, one line for each, and in the end how many they were.
 
     Raises
     ------
     BenchmarkError
-        If there is no such folder, no record in it, or a file that is no record.
+        If there is no such folder, no record in it, or, without `say`, a file that is no record.
     """
     if not folder.is_dir():
         raise BenchmarkError(f"there is no folder {str(folder)!r} to read records from")
-    found = [read(path) for path in sorted(folder.rglob("*.json"))]
-    found += [record for path in sorted(folder.rglob("*.jsonl")) for record in read_lines(path)]
+    found, skipped = [], 0
+
+    def skip(line: str) -> None:
+        nonlocal skipped
+        skipped += 1
+        if say is not None:
+            say(f"skipped  {line}")
+
+    for path in sorted(folder.rglob("*.json")):
+        try:
+            found.append(read(path))
+        except BenchmarkError as error:
+            if say is None:
+                raise
+            skip(str(error))
+    for path in sorted(folder.rglob("*.jsonl")):
+        found += read_lines(path, say=None if say is None else skip)
+    if say is not None and skipped:
+        say(f"skipped  {skipped} {'file or line that is' if skipped == 1 else 'files or lines that are'} no record")
     if not found:
         raise BenchmarkError(f"there are no records in {str(folder)!r}; make some: python -m benchmarks run")
     return found

@@ -1,6 +1,8 @@
 """The runner: for each data set and seed one teacher, for each method one student, one record each."""
 
-import warnings
+import contextlib
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,31 +10,42 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import BenchmarkError, data, records
-from benchmarks.cell import measure, prepare
+from benchmarks import data, folder, methods, progress, records
+from benchmarks.isolation import Limits, Pool
 from benchmarks.methods import METHODS
+from benchmarks.plan import Plan, check_numbers, path_of, plan, resolve
+from benchmarks.requests import Request
+from benchmarks.results import results
 from benchmarks.suites import SUITES
 
 
 @dataclass
 class Counts:
-    """How many records a run made, found and lacked the data for."""
+    """How many records a run made and found, and how many data sets and results it lacked what they need for."""
 
     made: int = 0
     failed: int = 0
     kept: int = 0
     lacking: int = 0
+    absent: int = 0
 
 
 def run(
     suite_name: str,
     *,
+    request: Request | None = None,
     data_names: Sequence[str] | None = None,
     method_names: Sequence[str] | None = None,
     n_seeds: int | None = None,
+    time_budget: float | None = None,
     out: Path = Path("results"),
     retry_failed: bool = False,
+    repair: bool = False,
+    jobs: int = 0,
+    time_limit: float | None = None,
+    memory_limit: float | None = None,
     say: Callable[[str], None] = print,
+    live: bool = False,
 ) -> Counts:
     """Run a suite, or a part of it, and write a record for each result that is not there yet.
 
@@ -40,16 +53,30 @@ def run(
     ----------
     suite_name : str
         A name in `SUITES`.
+    request : Request, optional
+        A suite and its data sets instead of one in `SUITES`: of OpenML, or a table of the caller's.
     data_names, method_names : sequence of str, optional
-        Take these instead of the suite's own.
+        Take these instead of the suite's own; methods by name or by group.
     n_seeds : int, optional
         So many seeds, from the suite's first on, instead of the suite's own number.
+    time_budget : float, optional
+        Seconds, instead of the suite's own for every data set.
     out : Path
         Records go to ``out/<suite>/<data set>/<method>-seed<seed>.json``.
     retry_failed : bool
         Run what an earlier run recorded as failed again.
+    repair : bool
+        Set files aside that should be records and are none, and make those anew.
+    jobs : int
+        Worker processes, each at one data set and seed; 0: none, all happens in this process, without limits.
+    time_limit : float, optional
+        Wall-clock seconds after which a method is ended and recorded as failed.
+    memory_limit : float, optional
+        GiB of resident memory, libraries included, above which a method is ended and recorded as failed.
     say : callable
         Is given one line of progress at a time.
+    live : bool
+        Show progress on the terminal instead, with the time that remains; this needs rich.
 
     Returns
     -------
@@ -58,95 +85,118 @@ def run(
     Raises
     ------
     BenchmarkError
-        Before any training: an unknown suite, method or data set, a record that cannot be read or was made under
-        other settings.
+        Before any training: an unknown suite, method or data set, a number out of range, a folder that cannot be written to
+        or is in use, a record that cannot be read or was made under other settings. Later: a record cannot be written.
+    KeyboardInterrupt
+        By Ctrl-C or SIGTERM. Whole records remain, and workers do not.
     """
-    if suite_name not in SUITES:
+    if request is not None:
+        suite_name, suite, entries = request.name, request.suite, dict(request.entries)
+    elif suite_name in SUITES:
+        suite, entries = SUITES[suite_name], data.available()
+    else:
         raise data.unknown("suite", [suite_name], SUITES)
-    suite = SUITES[suite_name]
-    strange = [name for name in method_names or suite.methods if name not in METHODS]
-    if strange:
-        raise data.unknown("method", strange, METHODS)
-    entries = data.available()
+    groups = getattr(methods, "GROUPS", {})
+    chosen = None if method_names is None else resolve(method_names, METHODS, groups)
+    if chosen is None:
+        resolve(suite.methods, METHODS, {})
     strange = [name for name in data_names or () if name not in {*entries, *suite.by_data}]
     if strange:
         raise data.unknown("data set", strange, entries)
     n_seeds = suite.n_seeds if n_seeds is None else n_seeds
-    if n_seeds < 1:
-        raise BenchmarkError(f"seeds must be at least 1, got {n_seeds}")
-
-    counts = Counts()
-    plan = []
-    names = list(dict.fromkeys(data_names or suite.data))
-    for name in names:
-        if suite.settings(name).get("source", name) not in entries:
+    check_numbers(n_seeds=n_seeds, jobs=jobs, time_budget=time_budget, time_limit=time_limit, memory_limit=memory_limit)
+    limits = Limits(time_limit, memory_limit)
+    limits.check()
+    with _stoppable(), folder.held(out, say):
+        found = plan(
+            suite_name,
+            suite,
+            entries,
+            names=list(dict.fromkeys(data_names or suite.data)),
+            methods=chosen,
+            n_seeds=n_seeds,
+            time_budget=time_budget,
+            out=out,
+            jobs=jobs,
+            retry_failed=retry_failed,
+            repair=repair,
+            say=say,
+        )
+        for name in found.lacking:
             say(f"lacking  {name}: no card in datasets/, and none in the folder that {data.FOLDER_VARIABLE} names")
-            counts.lacking += 1
-    # seed by seed: what is interrupted holds whole seeds of every data set
-    for seed in range(suite.first_seed, suite.first_seed + n_seeds):
-        for name in names:
-            settings = suite.settings(name)
-            if settings.get("source", name) not in entries:
-                continue
-            missing = []
-            for method in dict.fromkeys(method_names or suite.methods_of(name)):
-                path = out / suite_name / name / f"{method}-seed{seed}.json"
-                if records.is_done(path, settings, retry_failed):
-                    say(f"kept     {path}")
-                    counts.kept += 1
-                else:
-                    missing.append((method, path))
-            plan += [(name, settings, seed, missing)] if missing else []
-
-    for name, settings, seed, missing in plan:
-        entry = entries[settings.get("source", name)]
-        for path, record in _results(suite_name, name, entry, settings, seed, missing):
-            records.write(path, record)
-            counts.made += 1
-            if record["status"] == "failed":
-                counts.failed += 1
-                say(f"failed   {path}: {record['error']['type']}: {record['error']['message']}")
-            else:
-                say(f"made     {path}: {_summary(record)}")
+        for path in found.kept:
+            say(f"kept     {path}")
+        counts = Counts(kept=len(found.kept), lacking=len(found.lacking))
+        if found.tasks:
+            _note_crowd(found, jobs, say)
+            folder.check_places(
+                [
+                    path_of(out, task.suite, task.name, method, task.seed)
+                    for task in found.tasks
+                    for method in task.methods
+                ]
+            )
+            folder.tidy(out / suite_name)
+            _work(found, counts, out=out, jobs=jobs, limits=limits, say=say, live=live)
     return counts
 
 
-def _results(
-    suite_name: str,
-    name: str,
-    entry: data.Entry,
-    settings: dict[str, Any],
-    seed: int,
-    missing: list[tuple[str, Path]],
-) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield path and record of each method on one data set and seed; they share one teacher."""
-    shared: dict[str, Any] = {}
-    for method, path in missing:
-        record = {
-            "schema": records.SCHEMA,
-            "kind": "result",
-            "suite": suite_name,
-            "data": name,
-            "method": method,
-            "seed": seed,
-            **records.environment(),
-            "status": "ok",
-            "error": None,
-            "settings": settings,
-            "seconds": {},
-            "metrics": {},
-            "fidelity": None,
-        }
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            try:
-                if "teacher" not in shared:
-                    shared.update(prepare(entry, settings, seed))
-                measure(record, shared, settings, METHODS[method], seed)
-            except Exception as error:
-                record.update(status="failed", error=records.describe_error(error))
-        record["warnings"] = sorted({f"{item.category.__name__}: {item.message}" for item in caught})
-        yield path, record
+def _note_crowd(found: Plan, jobs: int, say: Callable[[str], None]) -> None:
+    """Say beforehand that workers will take the processors from each other."""
+    threads = max(task.settings["n_jobs"] for task in found.tasks)
+    cores = records.hardware()["usable_cores"] or 1
+    if jobs > 1 and jobs * threads > cores:
+        say(
+            f"note     {jobs} workers of {threads} threads on {cores} cores: seconds, and what a time budget is enough for, "
+            f"are those of a crowded machine"
+        )
+
+
+def _work(
+    found: Plan, counts: Counts, *, out: Path, jobs: int, limits: Limits, say: Callable[[str], None], live: bool
+) -> None:
+    """Make the records that are missing."""
+    watch = progress.Watch(found, jobs)
+    with contextlib.ExitStack() as stack:
+        if live:
+            say = stack.enter_context(progress.on_terminal(watch))
+        if jobs:
+            events = Pool(found.tasks, jobs, limits, out / found.tasks[0].suite).events()
+        else:
+            events = (event for task in found.tasks for event in results(task, METHODS))
+        stack.enter_context(contextlib.closing(events))  # whatever ends the run ends the workers
+        for event in events:
+            watch.see(event)
+            if event.kind == "made":
+                path = path_of(out, event.task.suite, event.task.name, event.record["method"], event.task.seed)
+                folder.write(path, event.record)
+                counts.made += 1
+                counts.failed += event.record["status"] == "failed"
+                say(_line(path, event.record))
+            elif event.kind == "lacking":
+                counts.absent += 1
+                say(f"lacking  {event.task.name}, seed {event.task.seed}: {event.method}: {event.text}")
+            elif event.kind == "note":
+                say(f"note     {event.text}")
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM end a run as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _line(path: Path, record: Mapping[str, Any]) -> str:
+    if record["status"] == "failed":
+        return f"failed   {path}: {record['error']['type']}: {record['error']['message']}"
+    return f"made     {path}: {_summary(record)}"
 
 
 def _summary(record: Mapping[str, Any]) -> str:

@@ -1,8 +1,10 @@
-"""Suites as plain data: which data sets, methods and seeds, and the settings they share."""
+"""The suites, as plain data: which data sets, methods and seeds, and the settings they share."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+from benchmarks.suite import ALL_METHODS, Suite
+
+__all__ = ["ALL_METHODS", "PAPER_METHODS", "RIVALS", "STUDENTS", "SUITES", "Suite"]
 
 # D2 is GBDT2NN to the bit, and integrated gradients cost some ten steps of their networks for one: neither is fitted here
 PAPER_METHODS = (
@@ -12,96 +14,11 @@ PAPER_METHODS = (
     *("gbdt2nn_default", "gbdt2nn_paper"),
     *("auxiliary_head", "self_explaining"),
 )
-ALL_METHODS = ("teacher", "score_imitation", "auxiliary_head", "self_explaining", "labels_only")
-
-
-@dataclass(frozen=True)
-class Suite:
-    """What one suite runs, and under which settings.
-
-    Parameters
-    ----------
-    summary : str
-        One line for ``python -m benchmarks list``.
-    data : tuple of str
-        Names of data sets.
-    methods : tuple of str
-        Names of methods.
-    n_seeds : int
-        A seed draws the rows, the teacher and the student.
-    first_seed : int
-        The first of ``n_seeds`` seeds in a row.
-    teacher : mapping
-        Parameters of the LightGBM teacher.
-    patience : int
-        Early stopping rounds of the teacher on the stop rows.
-    student : mapping
-        Parameters every student shares. A student's own parameters come from its method.
-    time_budget : float or None
-        Seconds for one fit, teacher included. None: no limit.
-    clock : {"wall", "cpu"}
-        What the seconds of the time budget are: those that pass, or those that a processor spends on the process, which
-        are the same however crowded the machine is; for the latter ``n_jobs`` is 1.
-    teacher_apart : bool
-        The time budget is of the student alone.
-    n_jobs : int
-        Threads of teacher and student.
-    max_rows : int or None
-        Rows drawn from the data set before the split. None: all.
-    part : str or None
-        Rows whose published split has this name. None: all.
-    ordered : bool
-        Whether rows are split in their order, which is that of time: the last ones are the test rows.
-    reasons : int
-        Test rows of which teacher and student are asked by one explainer for what they compute; 0: not asked.
-    source : str or None
-        Which data set a name of this suite stands for. None: the one of that name.
-    as_codes : bool
-        Whether categories become numbers, which the teacher splits as such.
-    by_data : mapping
-        Settings that differ for one data set, by its name: any of the above. ``teacher`` and ``student`` are merged
-        into the suite's own.
-    leaves_out : mapping
-        Methods that are not run on a data set, by its name.
-    """
-
-    summary: str
-    data: tuple[str, ...]
-    methods: tuple[str, ...] = ALL_METHODS
-    n_seeds: int = 3
-    first_seed: int = 0
-    teacher: Mapping[str, Any] = field(default_factory=dict)
-    patience: int = 50
-    student: Mapping[str, Any] = field(default_factory=dict)
-    time_budget: float | None = None
-    clock: str = "wall"
-    teacher_apart: bool = False
-    n_jobs: int = 2
-    max_rows: int | None = None
-    part: str | None = None
-    ordered: bool = False
-    reasons: int = 0
-    source: str | None = None
-    as_codes: bool = False
-    by_data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    leaves_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    def methods_of(self, data_name: str) -> tuple[str, ...]:
-        """Return the methods that are run on one data set."""
-        return tuple(name for name in self.methods if name not in self.leaves_out.get(data_name, ()))
-
-    def settings(self, data_name: str) -> dict[str, Any]:
-        """Return the settings in force for one data set, ready for a record."""
-        own = dict(self.by_data.get(data_name, {}))
-        for merged in ("teacher", "student"):  # None takes a parameter away
-            whole = {**getattr(self, merged), **own.get(merged, {})}
-            own[merged] = {name: value for name, value in whole.items() if value is not None}
-        values = asdict(replace(self, **own))
-        names = ("teacher", "patience", "student", "time_budget", "n_jobs", "max_rows", "part")
-        # what a suite does not use is not in its records
-        used = tuple(name for name in ("ordered", "reasons", "teacher_apart", "source", "as_codes") if values[name])
-        used += ("clock",) if values["clock"] != "wall" else ()
-        return {name: values[name] for name in names + used}
+STUDENTS = (
+    *("teacher", "self_explaining", "interaction_tables", "auxiliary_head", "score_imitation"),
+    *("gbdt2nn_head_shap", "labels_only"),
+)
+RIVALS = ("sklearn_mlp", "tabm", "realmlp", "ebm")
 
 
 _PAPERS_BY_DATA: dict[str, dict[str, Any]] = {
@@ -120,6 +37,40 @@ _PAPERS_BY_DATA: dict[str, dict[str, Any]] = {
         "reasons": 0,
     },
 }
+
+_TABULAR_BY_DATA: dict[str, dict[str, Any]] = {
+    "adult": {"part": "train"},
+    "bike_sharing": {"ordered": True},
+    "electricity": {"ordered": True},
+    # 60 rounds are 1560 trees of letter; eight seconds are hardly more than their labels
+    "letter": {"teacher": {"n_estimators": 60}, "time_budget": 30.0},
+    "digits": {"teacher": {"n_estimators": 60}, "time_budget": 30.0},
+    "kddcup99_10pct": {"teacher": {"n_estimators": 60}, "time_budget": 30.0},
+    "covertype_10k": {"teacher": {"n_estimators": 100}, "time_budget": 30.0},
+    # claims are rare: 5000 rows hold some 250 of them
+    "fremtpl2_freq": {"max_rows": 20_000},
+}
+
+
+def _scale() -> dict[str, dict[str, Any]]:
+    """The sizes of the suite `scale`, by the name of what grows."""
+    found: dict[str, dict[str, Any]] = {}
+    for n_rows in (2_000, 10_000, 50_000, 200_000, 500_000):
+        found[f"rows_{n_rows // 1000}k"] = {"source": "made_500k", "max_rows": n_rows}
+        # a real one beside them, where it is
+        found[f"insurance_rows_{n_rows // 1000}k"] = {"source": "fremtpl2_freq", "max_rows": n_rows}
+    for n_features in (10, 40, 160):
+        found[f"features_{n_features}"] = {"source": f"made_{n_features}_features"}
+    for n_trees in (50, 200, 800):
+        found[f"trees_{n_trees}"] = {"source": "made_500k", "max_rows": 20_000, "teacher": {"n_estimators": n_trees}}
+    for n_leaves in (8, 31, 127):
+        found[f"leaves_{n_leaves}"] = {"source": "made_500k", "max_rows": 20_000, "teacher": {"num_leaves": n_leaves}}
+    for n_classes in (2, 5, 10):
+        found[f"classes_{n_classes}"] = {"source": f"made_{n_classes}_classes", "teacher": {"n_estimators": 60}}
+    return found
+
+
+_SCALE_BY_DATA = _scale()
 
 SUITES: dict[str, Suite] = {
     # Shows that every method runs to its end; its numbers mean nothing.
@@ -142,6 +93,60 @@ SUITES: dict[str, Suite] = {
         student={"max_steps": 100_000},
         time_budget=100.0,
         by_data={"adult": {"part": "train"}, "letter": {"teacher": {"n_estimators": 60}}},
+    ),
+    # Every student and its rivals on what tabular data are like: numbers and categories, whole and with holes, wide and long.
+    # The seconds are one processor's, beside the teacher's, so that other work does not bend them.
+    "tabular": Suite(
+        summary="students and rivals on 28 real sets: 5000 rows, 8 s of one processor (30 s where many classes), 3 seeds",
+        data=(
+            # shipped, or scikit-learn's
+            *("california_housing", "bike_sharing", "abalone", "wine_quality", "diabetes"),
+            *("adult", "german_credit", "breast_cancer", "letter", "digits", "wine"),
+            # read from the folder of the caller's
+            *("ames_housing", "boston", "concrete", "cpu_act", "diamonds", "energy", "kin8nm", "nycflights13"),
+            *("power_plant", "protein", "yacht"),
+            *("electricity", "higgs_lightgbm", "telco_churn", "covertype_10k", "kddcup99_10pct"),
+            "fremtpl2_freq",
+        ),
+        methods=(*STUDENTS, *RIVALS),
+        teacher={"n_estimators": 300, "learning_rate": 0.05, "num_leaves": 31},
+        # The time budget ends training, not the number of steps.
+        student={"max_steps": 100_000},
+        time_budget=8.0,
+        clock="cpu",
+        teacher_apart=True,
+        n_jobs=1,
+        max_rows=5000,
+        published_splits=True,
+        # networks small enough that some seconds of one core train them, as in papers-tabular
+        by_method={
+            "gbdt2nn_head_shap": {"batch_size": 256, "student_params": {"n_groups": 5, "hidden": (64, 64)}},
+        },
+        by_data=_TABULAR_BY_DATA,
+    ),
+    # A table of the caller's, all of its rows; the name of its file stands for its data set.
+    "own": Suite(
+        summary="a table of your own, --data FILE --target COLUMN: all rows, 30 s of one processor beside the teacher",
+        data=(),
+        methods=("teacher", "self_explaining", "interaction_tables", "labels_only"),
+        teacher={"n_estimators": 300, "learning_rate": 0.05, "num_leaves": 31},
+        student={"max_steps": 100_000},
+        time_budget=30.0,
+        clock="cpu",
+        teacher_apart=True,
+        n_jobs=1,
+    ),
+    # How seconds, memory and fidelity go with the size of the task: one thing grows at a time, the steps are the same.
+    "scale": Suite(
+        summary="600 steps while rows, features, trees, leaves or classes grow; one seed",
+        data=tuple(_SCALE_BY_DATA),
+        methods=("self_explaining", "interaction_tables"),
+        n_seeds=1,
+        teacher={"n_estimators": 200, "learning_rate": 0.1, "num_leaves": 31},
+        patience=1000,  # the number of trees is the one that is asked for, as far as they help
+        student={"max_steps": 600},
+        n_jobs=1,
+        by_data=_SCALE_BY_DATA,
     ),
     # How near the default student comes in a minute, on what users have: the seconds are one processor's, so that other work
     # does not bend them.

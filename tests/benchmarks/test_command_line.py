@@ -7,20 +7,71 @@ from benchmarks.__main__ import main
     ("arguments", "said"),
     [
         (["--suite", "huge"], "unknown suite 'huge'; there are: smoke, main"),
-        (["--suite", "smoke", "--data", "moon", "wine"], "unknown data set 'moon'; there are: adult, bike_sharing"),
+        (["--suite", "smoke", "--data", "moon", "wine"], "unknown data set 'moon'; there are: abalone, adult"),
         (["--suite", "smoke", "--methods", "magic"], "unknown method 'magic'; there are: teacher, score_imitation"),
+        (["--suite", "smok"], "unknown suite 'smok' (near it: 'smoke'); there are: smoke, main"),
+        (["--suite", "smoke", "--data", "californa_housing"], "(near it: 'california_housing'); there are: abalone"),
+        (["--suite", "smoke", "--methods", "self_explainig"], "(near it: 'self_explaining'"),
         (["--suite", "smoke", "--seeds", "0"], "seeds must be at least 1, got 0"),
+        (["--suite", "smok"], "(near it: 'smoke')"),
+        (["--suite", "smoke", "--data", "wines"], "(near it: 'wine'"),
+        (["--suite", "smoke", "--methods", "self_explainin", "teacher"], "(near it: 'self_explaining'"),
+        (["--suite", "smoke", "--jobs", "-1"], "jobs must be 0 (in this process) or more, got -1"),
+        (["--suite", "smoke", "--time-budget", "0"], "time budget must be a positive number of seconds, got 0"),
+        (["--suite", "smoke", "--time-budget", "nan"], "time budget must be a positive number of seconds, got nan"),
+        (["--suite", "smoke", "--time-limit", "-3"], "time limit must be a positive number of seconds, got -3"),
+        (["--suite", "smoke", "--memory-limit", "inf"], "memory limit must be a positive number of GiB, got inf"),
+        (["--suite", "smoke", "--jobs", "0", "--time-limit", "9"], "jobs must be at least 1, got 0"),
+        (
+            ["--suite", "claims", "--jobs", "2"],
+            "--jobs, --time-budget, --time-limit, --memory-limit and --repair are not",
+        ),
     ],
 )
 def test_what_cannot_be_run_is_named_with_the_choices(arguments, said, tmp_path, capsys):
     assert main(["run", *arguments, "--out", str(tmp_path)]) == 2
-    assert said in capsys.readouterr().err
+    errors = capsys.readouterr().err
+    assert said in errors
+    assert len(errors.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_group_of_methods_stands_for_its_methods(fake, tmp_path, monkeypatch):
+    from benchmarks import methods, records
+
+    monkeypatch.setattr(methods, "GROUPS", {"all": ("teacher", "mean"), "students": ("mean",)}, raising=False)
+    arguments = ["run", "--suite", "tiny", "--jobs", "0", "--methods", "students", "all", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    assert sorted(record["method"] for record in records.read_all(tmp_path)) == ["mean", "teacher"]
+
+
+def test_a_time_budget_of_ones_own_is_that_of_every_data_set(fake, tmp_path):
+    asked = ["run", "--suite", "tiny", "--jobs", "0", "--out", str(tmp_path)]
+    assert main([*asked, "--data", "diabetes", "wine", "--methods", "mean", "--time-budget", "7.5"]) == 0
+    assert len(fake) == 2
+    assert all(7 < problem.time_budget < 7.5 for problem in fake)  # what the teacher left
+    # records of another budget are not mixed with these
+    assert main([*asked, "--methods", "mean"]) == 2
+
+
+def test_a_reader_that_has_gone_ends_a_run_in_a_sentence(tmp_path):
+    import subprocess
+    import sys
+
+    with subprocess.Popen(
+        [sys.executable, "-c", "from benchmarks.__main__ import _say\nfor i in range(9): _say('x')"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert "standard output cannot be written to: Broken pipe" in errors
 
 
 def test_a_run_and_its_report(fake, tmp_path, capsys):
     out, page = tmp_path / "results", tmp_path / "pages" / "report.md"
-    assert main(["run", "--suite", "tiny", "--out", str(out)]) == 0
+    assert main(["run", "--suite", "tiny", "--jobs", "0", "--out", str(out)]) == 0
     assert "2 made, 0 of them failed; 0 kept" in capsys.readouterr().out
     assert main(["report", str(out)]) == 0
     shown = capsys.readouterr().out
@@ -30,7 +81,7 @@ def test_a_run_and_its_report(fake, tmp_path, capsys):
 
 
 def test_a_failure_shows_in_the_exit_code(fake, tmp_path, capsys):
-    assert main(["run", "--suite", "tiny", "--methods", "broken", "mean", "--out", str(tmp_path)]) == 1
+    assert main(["run", "--suite", "tiny", "--jobs", "0", "--methods", "broken", "mean", "--out", str(tmp_path)]) == 1
     assert "broken-seed0.json: ValueError: depth must be positive" in capsys.readouterr().out
 
 

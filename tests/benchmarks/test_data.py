@@ -130,3 +130,72 @@ def test_a_broken_card_is_named(tmp_path, monkeypatch):
 def test_an_unknown_name_lists_the_choices():
     with pytest.raises(BenchmarkError, match=r"unknown data set 'moon'; there are: .*california_housing"):
         data.load("moon")
+
+
+def test_what_is_near_an_unknown_name_is_said_first():
+    with pytest.raises(
+        BenchmarkError, match=r"unknown data set 'Diabetis' \(near it: 'diabetes'\); there are: abalone"
+    ):
+        data.load("Diabetis")
+
+
+def test_a_made_set_never_stands_for_a_real_one(folder):
+    folder(name="made_500k")
+    assert data.available()["made_500k"].origin == "GBDT2NN_DATA"
+
+
+@pytest.fixture
+def published(folder, tmp_path):
+    """The folder's table with two published splits of its twelve rows."""
+
+    def write(splits, **changed):
+        splits.to_parquet(tmp_path / "paint__splits.parquet")
+        sha256 = hashlib.sha256((tmp_path / "paint__splits.parquet").read_bytes()).hexdigest()
+        described = {"n": 2, "columns": "test_0, test_1"}
+        folder(
+            **{
+                "aux_file": {"file": "paint__splits.parquet", "sha256": sha256},
+                "published_splits": described,
+                **changed,
+            }
+        )
+
+    return write
+
+
+def test_published_splits_follow_their_rows(published):
+    rows = np.arange(12)
+    published(pd.DataFrame({"test_0": rows < 3, "test_1": rows >= 10}))
+    assert data.available()["paint"].n_splits == 2
+    found = data.load("paint")
+    # the first row has no label, and is gone from the splits too
+    assert found.tests.shape == (11, 2)
+    assert np.flatnonzero(found.tests[:, 0]).tolist() == [0, 1]
+    assert np.flatnonzero(found.tests[:, 1]).tolist() == [9, 10]
+
+
+@pytest.mark.parametrize(
+    ("splits", "changed", "said"),
+    [
+        (
+            pd.DataFrame({"test_0": [True] * 12}),
+            {},
+            r"should have 12 rows and a column for each split, got 12 rows, without \['test_1'",
+        ),
+        (pd.DataFrame({"test_0": [True], "test_1": [False]}), {}, "got 1 rows"),
+        (
+            pd.DataFrame({"test_0": [True] * 12}),
+            {"aux_file": None},
+            "the file of its published splits must be named, got None",
+        ),
+    ],
+)
+def test_splits_that_do_not_fit_are_refused(published, splits, changed, said):
+    published(splits, **changed)
+    with pytest.raises(BenchmarkError, match=said):
+        data.load("paint")
+
+
+def test_text_that_no_card_names_is_a_category_too(folder):
+    folder(categorical=[])
+    assert data.load("paint").X["colour"].dtype.name == "category"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks import BenchmarkError, data, records
-from benchmarks.cell import split
 from benchmarks.runner import run
+from benchmarks.splits import split
 
 
 @pytest.fixture
@@ -74,6 +74,18 @@ def test_the_split_is_65_15_20_and_misses_no_row():
     parts = split(np.arange(1000))
     assert [len(part) for part in parts] == [650, 150, 200]
     assert np.array_equal(np.concatenate(parts), np.arange(1000))
+
+
+def test_a_method_may_have_parameters_of_its_own(start, fake, monkeypatch):
+    from dataclasses import replace
+
+    from benchmarks.suites import SUITES
+
+    own = {"mean": {"batch_size": 7}, "teacher": {"batch_size": 8}}
+    monkeypatch.setitem(SUITES, "tiny", replace(SUITES["tiny"], student={"max_steps": 3}, by_method=own))
+    start()
+    (problem,) = fake
+    assert problem.student == {"max_steps": 3, "batch_size": 7}
 
 
 def test_what_is_there_is_kept(start, tmp_path, lines):
