@@ -138,7 +138,7 @@ class Script:
         """Send a signal, if any, and return exit code, the rest of the output, and errors."""
         if number is not None:
             self.process.send_signal(number)
-        out, errors = self.process.communicate(timeout=60)
+        out, errors = self.process.communicate(timeout=900)
         return self.process.returncode, out, errors
 
 

@@ -1,6 +1,13 @@
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
-from benchmarks.__main__ import main
+from benchmarks.__main__ import _parser, main
+from benchmarks.suites import SUITES
 
 
 @pytest.mark.parametrize(
@@ -54,10 +61,29 @@ def test_a_time_budget_of_ones_own_is_that_of_every_data_set(fake, tmp_path):
     assert main([*asked, "--methods", "mean"]) == 2
 
 
-def test_a_reader_that_has_gone_ends_a_run_in_a_sentence(tmp_path):
-    import subprocess
-    import sys
+RUNNING = Path(__file__).parent.parent.parent / "docs" / "benchmark_running.md"
 
+
+def test_the_page_about_running_names_every_option():
+    text = RUNNING.read_text(encoding="utf-8")
+    parser = next(iter(_parser()._subparsers._group_actions)).choices["run"]
+    for group in parser._action_groups:
+        if group.title in ("options", f"suites {', '.join(SUITES)}"):
+            for action in group._group_actions:
+                assert action.dest == "help" or f"| `{action.option_strings[0]}" in text, action.option_strings
+
+
+def test_the_script_of_the_page_brings_its_method(tmp_path):
+    script = re.search(r"<<'END'\n(.*?)^END$", RUNNING.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)[1]
+    (tmp_path / "mine.py").write_text(script)
+    asked = [sys.executable, str(tmp_path / "mine.py"), "run", "--suite", "smoke", "--methods", "wide", "--jobs", "-1"]
+    environment = {**os.environ, "PYTHONPATH": str(RUNNING.parent.parent)}
+    found = subprocess.run(asked, capture_output=True, text=True, env=environment)
+    # the method is known, and what is refused comes after that
+    assert "jobs must be 0 (in this process) or more, got -1" in found.stderr
+
+
+def test_a_reader_that_has_gone_ends_a_run_in_a_sentence(tmp_path):
     with subprocess.Popen(
         [sys.executable, "-c", "from benchmarks.__main__ import _say\nfor i in range(9): _say('x')"],
         stdout=subprocess.PIPE,

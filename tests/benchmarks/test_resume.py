@@ -111,7 +111,7 @@ def test_two_runs_do_not_share_a_folder(fake, tmp_path):
 # ---------------------------------------------------------------------------------------------------- corrupt records
 
 
-@pytest.mark.parametrize("content", ['{"schema": 1', '{"schema": 99}', "[1, 2]", "", "other"])
+@pytest.mark.parametrize("content", ['{"schema": 1', "", "other"])
 def test_a_corrupt_record_is_named_and_repaired_on_demand(fake, tmp_path, capsys, content):
     asked = ["run", "--suite", "tiny", "--jobs", "0", "--out", str(tmp_path)]
     assert main(asked) == 0
