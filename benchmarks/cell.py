@@ -12,6 +12,8 @@ import gbdt2nn
 from benchmarks import BenchmarkError, data
 from benchmarks.methods import Problem, describe_teacher, fit_teacher, warm_up
 from benchmarks.reasons import reasons
+from benchmarks.rivals.contract import Rival, version_of
+from benchmarks.row_times import explain_seconds, predict_seconds
 from gbdt2nn.clock import CLOCKS, budgets_on
 
 TRAIN, STOP, TEST = 0.65, 0.15, 0.20  # shares of the rows, drawn at random by the seed
@@ -136,7 +138,9 @@ def measure(
     }
     start, cpu_start = time.perf_counter(), time.process_time()
     record["metrics"]["teacher"] = task_metrics(task, teacher, X_test, y_test, weight)
-    if model is not None:
+    if isinstance(model, Rival):
+        _measure_rival(record, model, X_test, y_test, weight)
+    elif model is not None:
         if model.history_.interrupted:
             # The estimator makes the best of Ctrl-C; a half-trained student is no result.
             raise KeyboardInterrupt
@@ -157,8 +161,28 @@ def measure(
         )
         if settings.get("reasons"):
             record["reasons"] = reasons(model.distilled_, X_test.iloc[: settings["reasons"]], shared)
+    asked = teacher if model is None else model
+    record["explains"], record["explain_seconds_per_row"] = explain_seconds(asked, X_test)
+    record["predict_seconds_per_row"] = predict_seconds(asked, X_test, task)
     record["seconds"]["evaluation"] = time.perf_counter() - start
     record["seconds"]["evaluation_cpu"] = time.process_time() - cpu_start
+
+
+def _measure_rival(
+    record: dict[str, Any], rival: Rival, X: pd.DataFrame, y: np.ndarray, weight: np.ndarray | None
+) -> None:
+    """Write what is known of a rival, and its fidelity, into a record; what only explains has no metrics of its own."""
+    described = rival.describe()
+    record["student"] = {
+        "rival": True,
+        "package": rival.package,
+        "version": version_of(rival.package),
+        "seconds": {},
+        **described,
+    }
+    if rival.has_score:
+        record["metrics"]["student"] = task_metrics(record["table"]["task"], rival, X, y, weight)
+    record["fidelity"] = rival.side.fidelity(rival, X, y, weight)
 
 
 def task_metrics(
