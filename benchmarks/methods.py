@@ -83,7 +83,14 @@ METHODS: dict[str, Callable[[Problem], Any]] = {
     **RIVALS,
 }
 
-_STUDENTS = ("self_explaining", "interaction_tables", "auxiliary_head", "score_imitation", "gbdt2nn_head_shap", "deepgbm")
+_STUDENTS = (
+    "self_explaining",
+    "interaction_tables",
+    "auxiliary_head",
+    "score_imitation",
+    "gbdt2nn_head_shap",
+    "deepgbm",
+)
 # what `--methods` takes for several names at once; "all" leaves out variants, which have groups of their own
 GROUPS: dict[str, tuple[str, ...]] = {
     "all": ("teacher", *_STUDENTS, "labels_only", *RIVALS),

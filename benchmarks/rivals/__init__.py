@@ -55,15 +55,24 @@ _ALL: dict[str, tuple[Method, str | None]] = {
         "autogluon.tabular",
     ),
     "autogluon_distill_plain": (
-        _late("autogluon", "autogluon_distill_plain", None, "AutoGluon's distill of the teacher, without synthetic rows."),
+        _late(
+            "autogluon", "autogluon_distill_plain", None, "AutoGluon's distill of the teacher, without synthetic rows."
+        ),
         "autogluon.tabular",
     ),
     "fastshap_like": (
-        _late("amortised", "fastshap_like", None, "A network after FastSHAP that explains the teacher; it does not predict."),
+        _late(
+            "amortised",
+            "fastshap_like",
+            None,
+            "A network after FastSHAP that explains the teacher; it does not predict.",
+        ),
         None,
     ),
     "viashap_like": (
-        _late("amortised", "viashap_like", None, "A network after ViaSHAP, on the labels, that is its own explanation."),
+        _late(
+            "amortised", "viashap_like", None, "A network after ViaSHAP, on the labels, that is its own explanation."
+        ),
         None,
     ),
     "score_imitation_permutation": (

@@ -76,7 +76,9 @@ def train(
             optimizer.step()
         epochs += 1
         with torch.no_grad():
-            reached = float(torch.cat([loss(rows) for rows in np.array_split(stop_rows, 1 + len(stop_rows) // 1024)]).mean())
+            reached = float(
+                torch.cat([loss(rows) for rows in np.array_split(stop_rows, 1 + len(stop_rows) // 1024)]).mean()
+            )
         halve.step(reached)
         if reached < best:
             best, best_state, since = reached, _copy(model), 0
@@ -120,10 +122,22 @@ class Amortised(Rival):
     explains = "own"
 
     def __init__(
-        self, side: TeacherSide, inputs: Inputs, model: nn.Module, base_value: Array, scale: float, described: dict[str, Any]
+        self,
+        side: TeacherSide,
+        inputs: Inputs,
+        model: nn.Module,
+        base_value: Array,
+        scale: float,
+        described: dict[str, Any],
     ) -> None:
         super().__init__(side)
-        self.inputs, self.model, self.base_value, self.scale, self.described = inputs, model, base_value, scale, described
+        self.inputs, self.model, self.base_value, self.scale, self.described = (
+            inputs,
+            model,
+            base_value,
+            scale,
+            described,
+        )
 
     def values(self, x: Array) -> Array:
         """What the network gives for the teacher's numbers, shape (n_samples, n_outputs, n_features)."""

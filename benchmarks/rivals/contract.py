@@ -4,6 +4,7 @@ A method of a rival takes a `Problem` as any other method and returns a `Rival`,
 against the teacher with the functions that stand behind `gbdt2nn.fidelity`.
 """
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib import import_module
@@ -155,6 +156,7 @@ def in_order(probability: Array, own: Sequence[Any], classes: NDArray[Any]) -> A
     for column, label in enumerate(classes.tolist()):
         if label in position:
             found[:, column] = probability[:, position[label]]
+    found /= found.sum(axis=1, keepdims=True)  # of float32 the sum is 1 to seven digits
     return found[:, 1:] if len(classes) == 2 else found
 
 
@@ -166,7 +168,9 @@ def require(module: str, package: str) -> Any:
     RivalAbsent
     """
     try:
-        return import_module(module)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it says of newer libraries
+            return import_module(module)
     except ModuleNotFoundError as error:
         raise RivalAbsent(f"needs {package}, which is not installed: pip install {package}") from error
 

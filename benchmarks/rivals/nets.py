@@ -1,9 +1,10 @@
 """TabM and RealMLP of pytabkit as shipped, on labels or on the teacher's raw score, and scikit-learn's network."""
 
 import inspect
+import logging
 import warnings
-from contextlib import contextmanager
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.problem import Problem
-from benchmarks.rivals.contract import LabelTaught, Rival, RivalCannot, in_order, require, version_of
+from benchmarks.rivals.contract import LabelTaught, Rival, RivalCannot, in_order, require
 from benchmarks.rivals.tables import Filled
 from benchmarks.rivals.teacher_side import TeacherSide
 
@@ -44,9 +45,10 @@ class NetOnLabels(LabelTaught):
 
     def response(self, X: pd.DataFrame) -> Array:
         table = self.transform(X)
-        if self.classes_ is None:
-            return np.asarray(self.model.predict(table), np.float64).reshape(-1, 1)
-        return in_order(self.model.predict_proba(table), self.model.classes_, self.classes_)
+        with _quiet():
+            if self.classes_ is None:
+                return np.asarray(self.model.predict(table), np.float64).reshape(-1, 1)
+            return in_order(self.model.predict_proba(table), self.model.classes_, self.classes_)
 
     def describe(self) -> dict[str, Any]:
         return {"n_parameters": self.n_parameters, "learned": "labels"}
@@ -68,7 +70,9 @@ class NetsOnScores(Rival):
 
     def raw_score(self, X: pd.DataFrame) -> Array:
         table = self.transform(X)
-        return np.hstack([np.asarray(model.predict(table), np.float64).reshape(len(X), -1) for model in self.models])
+        with _quiet():
+            found = [np.asarray(model.predict(table), np.float64).reshape(len(X), -1) for model in self.models]
+        return np.hstack(found)
 
     def describe(self) -> dict[str, Any]:
         return {"n_parameters": self.n_parameters, "learned": "scores", "n_networks": len(self.models)}
@@ -92,7 +96,7 @@ def on_labels(name: str) -> Callable[[Problem], Rival]:
         kind = "Regressor" if problem.task == "regression" else "Classifier"
         filled = Filled(problem.X)
         model = _estimator(pytabkit, f"{PYTABKIT[name]}_{kind}", problem)
-        with _quiet():
+        with _seeds_kept():
             model.fit(filled.transform(problem.X), problem.y)
         return NetOnLabels(side, model, "pytabkit", filled.transform, _parameters(model))
 
@@ -110,7 +114,7 @@ def on_scores(name: str) -> Callable[[Problem], Rival]:
         table, models = filled.transform(problem.X), []
         for columns in [target] if name == "realmlp" else list(target.T):
             model = _estimator(pytabkit, f"{PYTABKIT[name]}_Regressor", problem)
-            with _quiet():
+            with _seeds_kept():
                 model.fit(table, columns[:, 0] if columns.ndim == 2 and columns.shape[1] == 1 else columns)
             models.append(model)
         found = [_parameters(model) for model in models]
@@ -127,21 +131,28 @@ def _estimator(pytabkit: Any, name: str, problem: Problem) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what Lightning and torch say of their own insides, and with torch's and NumPy's global seeds kept."""
-    import logging
-
-    import torch
-
-    said = logging.getLogger("pytorch_lightning").level
-    seeds, drawn = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002  pytabkit seeds the global one
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    """Without what Lightning and torch say of their own insides."""
+    logger = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.getLogger("pytorch_lightning").setLevel(said)
-        torch.set_rng_state(seeds)
+        logger.setLevel(level)
+
+
+@contextmanager
+def _seeds_kept() -> Iterator[None]:
+    """With torch's and NumPy's global seeds put back, which pytabkit sets."""
+    import torch
+
+    drawn = np.random.get_state()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng(), _quiet():
+            yield
+    finally:
         np.random.set_state(drawn)  # noqa: NPY002
 
 
@@ -211,6 +222,3 @@ def sklearn_mlp(problem: Problem) -> Rival:
     return NetOnLabels(
         side, network, "scikit-learn", lambda X: columns.transform(filled.transform(X)), int(n_parameters)
     )
-
-
-__all__ = ["on_labels", "on_scores", "sklearn_mlp", "version_of"]

@@ -43,7 +43,9 @@ class Filled:
         columns: dict[str, Any] = {}
         for name, category in zip(X.columns, self.is_category, strict=True):
             if category:
-                text = [MISSING if missing else str(value) for value, missing in zip(X[name], X[name].isna(), strict=True)]
+                text = [
+                    MISSING if missing else str(value) for value, missing in zip(X[name], X[name].isna(), strict=True)
+                ]
                 columns[name] = pd.Series(text, index=X.index, dtype=object)
             else:
                 columns[name] = X[name].astype(np.float64).fillna(self.medians[name])

