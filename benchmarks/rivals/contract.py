@@ -94,7 +94,7 @@ class Rival(ABC):
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """What a record says of it: ``n_parameters`` (None where it has none to count), ``seconds`` and what else is known."""
+        """What a record says of it: ``n_parameters`` (None where none are known), ``seconds`` and what else there is."""
 
 
 class LabelTaught(Rival):

@@ -186,7 +186,6 @@ def sklearn_mlp(problem: Problem) -> Rival:
     """Fit scikit-learn's network on the labels: standardised numbers, one-hot categories, its own defaults."""
     from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
     from sklearn.neural_network import MLPClassifier, MLPRegressor
-    from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
     side = TeacherSide(problem.teacher, problem.X, problem.n_jobs)

@@ -42,16 +42,16 @@ class TeacherSide:
     """
 
     def __init__(self, teacher: Any, X: pd.DataFrame, n_jobs: int = 1) -> None:
-        self.teacher, self.n_jobs = teacher, n_jobs
-        self.library = library_of(teacher)
-        description = self.library.describe(teacher)
+        self.teacher, self.n_jobs, self._columns = teacher, n_jobs, X.iloc[:1]
+        library = library_of(teacher)
+        description = library.describe(teacher)
         encoder = Encoder(
             categories=description.categories,
             feature_names=description.feature_names,
-            unseen=HABITS[self.library.NAME].unseen_category,
+            unseen=HABITS[library.NAME].unseen_category,
             missing=description.missing,
         ).fit(X)
-        ensemble = self.library.parse(teacher)
+        ensemble = library.parse(teacher)
         none = np.zeros(0, np.int64)
         self._distilled = Distilled(
             teacher,
@@ -65,6 +65,10 @@ class TeacherSide:
             options=Options(n_jobs=n_jobs),
             rows=Rows(none, none, none, False),
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as what it was made of: AutoGluon pickles the models it is given."""
+        return TeacherSide, (self.teacher, self._columns, self.n_jobs)
 
     @property
     def link(self) -> Link:
@@ -105,7 +109,7 @@ class TeacherSide:
 
     def score_of_numbers(self, x: Array) -> Array:
         """The same of rows that are numbers already."""
-        return self.library.raw_score(self.teacher, x, n_jobs=self.n_jobs)
+        return library_of(self.teacher).raw_score(self.teacher, x, n_jobs=self.n_jobs)
 
     def positions(self, y: Any) -> Array:
         """Labels as a fidelity wants them: numbers as they are, classes as the number of their output."""

@@ -374,3 +374,17 @@ def test_explainable_boosting_machines(name, given, monkeypatch):
     # what learned labels may be surer of them than so small a teacher: its direction tells, its size does not
     assert record["fidelity"]["attribution_cosine"] > 0.5
     assert name == "ebm" or record["fidelity"]["score_r2"] > 0.6
+
+
+@pytest.mark.parametrize("name", ["autogluon_distill", "autogluon_distill_plain"])
+def test_autogluon_distils_the_given_teacher(name, given):
+    if given[0].task == "poisson":
+        with pytest.raises(RivalCannot, match="counts"):
+            measured(methods.METHODS[name], given)
+        return
+    if find_spec("autogluon") is None:
+        pytest.skip("autogluon.tabular is not installed")
+    pytest.importorskip("autogluon.tabular", reason="autogluon.tabular is not installed")
+    record = measured(methods.METHODS[name], given)
+    check(record, given, explains=None)
+    assert record["fidelity"]["score_r2"] > (0.5 if name.endswith("plain") else 0.0)
