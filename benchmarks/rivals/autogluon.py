@@ -16,6 +16,7 @@ from benchmarks.rivals.teacher_side import TeacherSide
 
 Array = NDArray[np.float64]
 LABEL = "label of the row"
+STUDENTS: dict[str, dict[str, Any]] = {"NN_TORCH": {}}  # its network, the only one that `distill` takes
 
 
 class DistilledByAutoGluon(LabelTaught):
@@ -82,7 +83,7 @@ def _distil(problem: Problem, **own: Any) -> Rival:
                 num_cpus=problem.n_jobs,
                 num_gpus=0,
             )
-            made = predictor.distill(hyperparameters={"NN_TORCH": {}}, time_limit=problem.time_budget, verbosity=0, **own)
+            made = predictor.distill(hyperparameters=STUDENTS, time_limit=problem.time_budget, verbosity=0, **own)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
