@@ -37,8 +37,10 @@ class DistilledByAutoGluon(LabelTaught):
             if self.classes_ is None:
                 return self.predictor.predict(X, model=self.network).to_numpy(np.float64)[:, None]
             found = self.predictor.predict_proba(X, model=self.network)
+        # of two classes it distils the probability as a number, which may leave 0 to 1
+        probability = np.clip(found.to_numpy(np.float64), 0.0, 1.0)
         # its labels are the numbers of the teacher's classes
-        return in_order(found.to_numpy(np.float64), [self.classes_[k] for k in found.columns], self.classes_)
+        return in_order(probability, [self.classes_[k] for k in found.columns], self.classes_)
 
     def describe(self) -> dict[str, Any]:
         return {"n_parameters": None, "learned": "labels and the teacher's predictions", **self.described}
