@@ -180,8 +180,8 @@ def _measure_rival(
         "seconds": {},
         **described,
     }
-    if rival.has_score:
-        record["metrics"]["student"] = task_metrics(record["table"]["task"], rival, X, y, weight)
+    task = record["table"]["task"]
+    record["metrics"]["student"] = task_metrics(task, rival, X, y, weight) if rival.has_score else {}
     record["fidelity"] = rival.side.fidelity(rival, X, y, weight)
 
 

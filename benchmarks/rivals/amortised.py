@@ -289,6 +289,8 @@ def _level(task: str, target: Array, weight: Array, n_outputs: int) -> tuple[Arr
 
 
 def _ready(problem: Problem) -> tuple[TeacherSide, Array, Inputs, np.random.Generator]:
+    if problem.time_budget is not None and problem.time_budget <= 0:
+        raise RuntimeError(f"the teacher used up the time budget: {problem.time_budget:.1f} s remain")
     side = TeacherSide(problem.teacher, problem.X, problem.n_jobs)
     x = side.numbers(problem.X)
     return side, x, Inputs(x, [known is not None for known in side.categories]), np.random.default_rng(problem.seed)
