@@ -12,6 +12,8 @@ import gbdt2nn
 from benchmarks import data
 from benchmarks.methods import Problem, describe_teacher, fit_teacher, warm_up
 from benchmarks.reasons import reasons
+from benchmarks.rivals.contract import Rival, version_of
+from benchmarks.row_times import explain_seconds, predict_seconds
 from benchmarks.splits import choose
 from gbdt2nn.clock import CLOCKS, budgets_on
 
@@ -99,7 +101,7 @@ def measure(
         y=shared["fit"][1],
         weight=shared["fit"][2],
         teacher=teacher,
-        student={**settings["student"], **settings.get("by_method", {}).get(record["method"], {})},
+        student={**settings["student"], **settings.get("by_method", {}).get(record.get("method"), {})},
         time_budget=budget,
         n_jobs=settings["n_jobs"],
         seed=seed,
@@ -119,7 +121,9 @@ def measure(
     }
     start, cpu_start = time.perf_counter(), time.process_time()
     record["metrics"]["teacher"] = task_metrics(task, teacher, X_test, y_test, weight)
-    if model is not None:
+    if isinstance(model, Rival):
+        _measure_rival(record, model, X_test, y_test, weight)
+    elif model is not None:
         if model.history_.interrupted:
             # The estimator makes the best of Ctrl-C; a half-trained student is no result.
             raise KeyboardInterrupt
@@ -140,8 +144,28 @@ def measure(
         )
         if settings.get("reasons"):
             record["reasons"] = reasons(model.distilled_, X_test.iloc[: settings["reasons"]], shared)
+    asked = teacher if model is None else model
+    record["explains"], record["explain_seconds_per_row"] = explain_seconds(asked, X_test)
+    record["predict_seconds_per_row"] = predict_seconds(asked, X_test, task)
     record["seconds"]["evaluation"] = time.perf_counter() - start
     record["seconds"]["evaluation_cpu"] = time.process_time() - cpu_start
+
+
+def _measure_rival(
+    record: dict[str, Any], rival: Rival, X: pd.DataFrame, y: np.ndarray, weight: np.ndarray | None
+) -> None:
+    """Write what is known of a rival, and its fidelity, into a record; what only explains has no metrics of its own."""
+    described = rival.describe()
+    record["student"] = {
+        "rival": True,
+        "package": rival.package,
+        "version": version_of(rival.package),
+        "seconds": {},
+        **described,
+    }
+    task = record["table"]["task"]
+    record["metrics"]["student"] = task_metrics(task, rival, X, y, weight) if rival.has_score else {}
+    record["fidelity"] = rival.side.fidelity(rival, X, y, weight)
 
 
 def task_metrics(

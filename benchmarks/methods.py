@@ -14,6 +14,7 @@ import numpy as np
 import gbdt2nn
 from benchmarks.paper_methods import PAPER_METHODS
 from benchmarks.problem import Problem, fit
+from benchmarks.rivals import NEEDS, RIVALS
 
 
 def teacher(problem: Problem) -> None:
@@ -93,7 +94,30 @@ METHODS: dict[str, Callable[[Problem], Any]] = {
     "trained_at_half_rate": trained_by("half the learning rate", learning_rate=2e-3),
     "trained_at_double_rate": trained_by("twice the learning rate", learning_rate=8e-3),
     **PAPER_METHODS,
+    **RIVALS,
 }
+
+_STUDENTS = (
+    "self_explaining",
+    "interaction_tables",
+    "auxiliary_head",
+    "score_imitation",
+    "gbdt2nn_head_shap",
+    "deepgbm",
+)
+# what `--methods` takes for several names at once; "all" leaves out variants, which have groups of their own
+GROUPS: dict[str, tuple[str, ...]] = {
+    "all": ("teacher", *_STUDENTS, "labels_only", *RIVALS),
+    "students": _STUDENTS,
+    "rivals": tuple(RIVALS),
+    "label_weights": tuple(name for name in METHODS if name.startswith("labels_weight_")),
+    "papers": tuple(PAPER_METHODS),
+}
+
+
+def needs(name: str) -> str | None:
+    """Return the distribution that a method needs beside gbdt2nn; None where it needs none."""
+    return NEEDS.get(name)
 
 
 def warm_up() -> None:

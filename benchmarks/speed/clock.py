@@ -9,6 +9,7 @@ from typing import Any
 # A peer whose call takes longer than this runs in the first round alone.
 PATIENCE = 60.0
 # Work beside the calling thread: threads of a pool that look for work for a moment are none.
+OTHERS = ("peer", "compiler")  # kinds that may fail
 _STRAY_SHARE, _STRAY_SECONDS = 0.05, 0.005
 
 
@@ -19,8 +20,8 @@ class Contestant:
     Parameters
     ----------
     name : str
-    kind : {"own", "predict", "ours", "peer"}
-        The booster's own exact call, its plain predict, gbdt2nn, another library.
+    kind : {"own", "predict", "ours", "peer", "compiler"}
+        The booster's own exact call, its plain predict, gbdt2nn, another library that explains, one that only predicts.
     n_rows : int
         Rows of one call; seconds are compared per row.
     call : callable
@@ -30,7 +31,8 @@ class Contestant:
     n_warm_up : int
         Rows of the untimed call before the first round.
     shape : callable or None
-        Brings what `call` returned into an array of shape (n_samples, n_outputs, n_features). None: no attributions.
+        Brings what `call` returned into an array of shape (n_samples, n_outputs, n_features), raw scores into one of
+        (n_samples, n_outputs, 1). None: what it returned is not looked at.
     """
 
     name: str
@@ -105,7 +107,7 @@ def interleave(
             prepared = contestant.prepare(n_rows)
             return spent(lambda: contestant.call(prepared))
         except Exception as error:
-            if contestant.kind != "peer":
+            if contestant.kind not in OTHERS:
                 raise
             errors[contestant.name] = error
             return None
@@ -117,7 +119,7 @@ def interleave(
         # Backwards every other time: a drift of the machine favours no one.
         for contestant in contestants[:: -1 if number % 2 else 1]:
             taken = rounds[contestant.name]
-            is_slow = contestant.kind == "peer" and bool(taken) and taken[0] is not None and taken[0].wall > patience
+            is_slow = contestant.kind in OTHERS and bool(taken) and taken[0] is not None and taken[0].wall > patience
             found = None if contestant.name in errors or is_slow else attempt(contestant, contestant.n_rows)
             taken.append(None if found is None else found[1])
             if found is not None and number == 0 and keep is not None:

@@ -38,7 +38,11 @@ def plain_predict(library: str, booster: Any, X: NDArray[np.float64]) -> Contest
         call = partial(booster.predict, raw_score=True, num_threads=1)
     else:
         call = partial(booster.inplace_predict, predict_type="margin")
-    return Contestant("predict", "predict", len(X), call, lambda n: X[:n], min(_FEW, len(X)))
+
+    def scores(found: Any) -> NDArray[Any]:
+        return np.asarray(found, np.float64).reshape(len(X), -1, 1)
+
+    return Contestant("predict", "predict", len(X), call, lambda n: X[:n], min(_FEW, len(X)), scores)
 
 
 def explainer_of(booster: Any, *, precision: str, megabytes: int, n_jobs: int = 1) -> Any:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks import BenchmarkError
+from benchmarks.speed.compilers import COMPILERS
 from benchmarks.speed.marks import MARKS
 from benchmarks.speed.peers import PEERS
 from benchmarks.speed.problems import PROBLEMS
@@ -51,6 +52,7 @@ def sections(found: Sequence[Record]) -> list[tuple[str, list[str], Table]]:
         ("Boosters", [], _boosters(good)),
         ("Rows per second", _INTRODUCTION, _throughput(_of(good, "throughput"))),
         ("Other libraries", _peer_remarks(_of(good, "throughput")), _peers(_of(good, "throughput"))),
+        *_compiled(_of(good, "throughput")),
         ("Kernels for a processor of the oldest kind", [], _generic(_of(good, "generic"))),
         ("Two threads", ["By the wall clock."], _threads(_of(good, "threads"))),
         ("Memory", _MEMORY, _memory(_of(good, "memory"))),
@@ -158,6 +160,24 @@ def _peers(found: Sequence[Record]) -> Table:
     return cells
 
 
+_LABELS = {name: other.label for name, other in (PEERS | COMPILERS).items()}
+
+
+def _compiled(found: Sequence[Record]) -> list[tuple[str, list[str], Table]]:
+    """Return the section of what only predicts; none where no record tells of it."""
+    known = [r for r in found if {*COMPILERS} & {*_result(r)["contestants"], *_result(r)["absent"]}]
+    cells = [["booster", "own predict rows/s", *(f"{compiler.label}, rows/s" for compiler in COMPILERS.values())]]
+    for record in known:
+        taken = _result(record)["contestants"]
+        cells.append([_name(record), _rate(taken.get("predict")), *(_rate(taken.get(name)) for name in COMPILERS)])
+    remark = "- None of these explains. Raw scores, all rows; what compiles does so outside the time."
+    return [("Libraries that only predict", [remark], cells)] if known else []
+
+
+def _result(record: Record) -> Mapping[str, Any]:
+    return record["results"]["result"]
+
+
 def _peer_remarks(found: Sequence[Record]) -> list[str]:
     """Return which versions took part, how many rows they had, and why others did not."""
     lines = [
@@ -172,7 +192,7 @@ def _peer_remarks(found: Sequence[Record]) -> list[str]:
     lines.append(f"Rows: as many as the booster's own call; {', '.join(bulk)}: all, as it has a large fixed cost.")
     others = sorted(
         {
-            PEERS[name].label if name in PEERS else name
+            _LABELS.get(name, name)
             for record in found
             for name, taken in record["results"]["result"]["contestants"].items()
             if "process" in taken["clock"]
@@ -185,7 +205,7 @@ def _peer_remarks(found: Sequence[Record]) -> list[str]:
     reasons: dict[tuple[str, str], list[str]] = {}
     for record in found:
         for name, reason in record["results"]["result"]["absent"].items():
-            reasons.setdefault((PEERS[name].label if name in PEERS else name, reason), []).append(_name(record))
+            reasons.setdefault((_LABELS.get(name, name), reason), []).append(_name(record))
     for (label, reason), names in reasons.items():
         lines.append(f"{label} took no part: {reason} ({'all' if len(names) == len(found) else ', '.join(names)}).")
     # Each remark is an item of a list, so that the lines stay apart.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.speed import clock, contestants, peers
+from benchmarks.speed import clock, compilers, contestants, peers
 from benchmarks.speed.clock import Contestant
 from benchmarks.speed.job import Job
 
@@ -36,10 +36,17 @@ def throughput(job: Job, say: Callable[[str], None]) -> dict[str, Any]:
             racers.append(peers.contestant(name, job.problem, booster, X, job.n_slow_rows, n_outputs))
         except peers.UnavailableError as reason:
             absent[name] = str(reason)
+    for name in compilers.COMPILERS:
+        try:
+            racers.append(compilers.contestant(name, library, booster, X, n_outputs))
+        except peers.UnavailableError as reason:
+            absent[name] = str(reason)
     result = _race(racers, job, say)
     result["plans"] = {name: repr(explainer.plan_) for name, explainer in plans.items()}
     result["absent"] = absent | result["absent"]
-    result["peer_versions"] = {name: peers.installed_version(peer) for name, peer in peers.PEERS.items()}
+    result["peer_versions"] = {
+        name: peers.installed_version(other) for name, other in (peers.PEERS | compilers.COMPILERS).items()
+    }
     return result
 
 
@@ -75,16 +82,19 @@ def _race(racers: Sequence[Contestant], job: Job, say: Callable[[str], None]) ->
             continue
         found = dict(clock.of_contestant(contestant, taken))
         found["times_own"] = clock.ratios(own_seconds, clock.seconds_per_row(contestant, taken))
-        if name in kept:
-            found["max_error"] = _max_error(kept[name], reference)
-            if not (found["max_error"] is not None and found["max_error"] <= OTHER_NUMBERS * scale):
-                if contestant.kind != "peer":
+        if name in kept and contestant.kind != "predict":
+            predicts = contestant.kind == "compiler"
+            theirs = kept["predict"] if predicts else reference
+            size, what = float(np.abs(theirs).max()), "raw score" if predicts else "attribution"
+            found["max_error"] = _max_error(kept[name], theirs)
+            if not (found["max_error"] is not None and found["max_error"] <= OTHER_NUMBERS * size):
+                if contestant.kind not in clock.OTHERS:
                     raise ValueError(
                         f"{name} must give the booster's own attributions, got an error of {found['max_error']} where the "
-                        f"largest is {scale:.3g}"
+                        f"largest is {size:.3g}"
                     )
                 error = "of another shape" if found["max_error"] is None else f"error {found['max_error']:.2g}"
-                result["absent"][name] = f"gives other numbers ({error}, largest attribution {scale:.2g})"
+                result["absent"][name] = f"gives other numbers ({error}, largest {what} {size:.2g})"
                 continue
         result["contestants"][name] = found
     return result

@@ -7,12 +7,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import lightgbm
+import llvmlite.binding
 import numpy as np
 import pytest
 
 from benchmarks import BenchmarkError, data, records
 from benchmarks.__main__ import main
-from benchmarks.speed import clock, costs, models, peers, problems, students, throughput
+from benchmarks.speed import clock, compilers, contestants, costs, models, peers, problems, students, throughput
 from benchmarks.speed import runner as speed
 from benchmarks.speed.clock import Contestant
 from benchmarks.speed.job import Job
@@ -183,7 +184,7 @@ def test_throughput_of_everyone(name, job):
     ours = {f"{s}_{p}_64mb" for s in ("kernel", "warm") for p in ("float64", "fast")} | {"end_to_end_float64_64mb"}
     assert {"own", "predict"} | ours <= set(result["contestants"])
     # Each peer either took part or says why not.
-    assert set(peers.PEERS) <= set(result["contestants"]) | set(result["absent"])
+    assert {*peers.PEERS, *compilers.COMPILERS} <= set(result["contestants"]) | set(result["absent"])
     for key, found in result["contestants"].items():
         assert len(found["seconds"]) == found["times_own"]["n"] == 2
         assert found["n_rows"] == (20 if key == "own" or (found["kind"] == "peer" and key != "woodelf") else 100)
@@ -193,6 +194,26 @@ def test_throughput_of_everyone(name, job):
     # LightGBM's own are in double precision, XGBoost's in single.
     close = 1e-5 if name == "xgboost" else 1e-10
     assert result["contestants"]["kernel_float64_64mb"]["max_error"] <= close * result["scale"]
+
+
+@pytest.mark.parametrize("name", ["lightgbm", "xgboost"])
+@pytest.mark.parametrize("compiler", compilers.COMPILERS)
+def test_compilers_give_the_boosters_raw_scores(compiler, name, job):
+    package = {"onnx_runtime": "onnxmltools"}.get(compiler, compiler)
+    pytest.importorskip(package, reason=f"{package} is not installed")
+    job = job(name)
+    X, booster = job.table(), job.booster()
+    if (compiler, name) == ("lleaves", "xgboost"):
+        with pytest.raises(peers.UnavailableError, match="LightGBM's models alone"):
+            compilers.contestant(compiler, name, booster, X, 1)
+        return
+    if compiler == "lleaves" and not hasattr(llvmlite.binding, "PassManagerBuilder"):
+        pytest.skip("lleaves needs an llvmlite that has the old pass manager")
+    found = compilers.contestant(compiler, name, booster, X, 1)
+    own = contestants.plain_predict(name, booster, X)
+    scores, theirs = (racer.shape(racer.call(racer.prepare(len(X)))) for racer in (found, own))
+    # single precision moves rows that lie on a threshold: few of them
+    assert np.mean(np.abs(scores - theirs) > 1e-5 * np.abs(theirs).max()) < 0.05
 
 
 def test_students_beside_booster_and_engine(job, monkeypatch):

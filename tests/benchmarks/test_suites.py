@@ -6,7 +6,7 @@ from xgboost import XGBRegressor
 
 from benchmarks import data
 from benchmarks.methods import METHODS
-from benchmarks.suites import RIVALS, SUITES, Suite
+from benchmarks.suites import SUITES, Suite
 
 each_suite = pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
 
@@ -21,7 +21,7 @@ def test_a_suite_names_what_there_is(suite, monkeypatch):
         assert len(suite.data) - len(lacking) >= 11
     else:
         assert len(lacking) <= (len(suite.data) // 2 if suite in apart else 0)
-    assert set(suite.methods) - set(RIVALS) <= set(METHODS)
+    assert set(suite.methods) <= set(METHODS)
     assert set(suite.by_data) <= set(suite.data)
 
 
