@@ -42,13 +42,13 @@ _TABULAR_BY_DATA: dict[str, dict[str, Any]] = {
     "adult": {"part": "train"},
     "bike_sharing": {"ordered": True},
     "electricity": {"ordered": True},
-    # 60 rounds are 1560 trees of letter; eight seconds are hardly more than their labels
-    "letter": {"teacher": {"n_estimators": 60}, "time_budget": 30.0},
-    "digits": {"teacher": {"n_estimators": 60}, "time_budget": 30.0},
-    "kddcup99_10pct": {"teacher": {"n_estimators": 60}, "time_budget": 30.0},
-    "covertype_10k": {"teacher": {"n_estimators": 100}, "time_budget": 30.0},
-    # claims are rare: 5000 rows hold some 250 of them
-    "fremtpl2_freq": {"max_rows": 20_000},
+    # 60 rounds are 1560 trees of letter; five seconds are hardly more than their labels
+    "letter": {"teacher": {"n_estimators": 60}, "time_budget": 15.0},
+    "digits": {"teacher": {"n_estimators": 60}, "time_budget": 15.0},
+    "kddcup99_10pct": {"teacher": {"n_estimators": 60}, "time_budget": 15.0},
+    "covertype_10k": {"teacher": {"n_estimators": 100}, "time_budget": 15.0},
+    # claims are rare: 2000 rows hold some 100 of them
+    "fremtpl2_freq": {"max_rows": 10_000},
 }
 
 
@@ -97,7 +97,7 @@ SUITES: dict[str, Suite] = {
     # Every student and its rivals on what tabular data are like: numbers and categories, whole and with holes, wide and long.
     # The seconds are one processor's, beside the teacher's, so that other work does not bend them.
     "tabular": Suite(
-        summary="students and rivals on 28 real sets: 5000 rows, 8 s of one processor (30 s where many classes), 3 seeds",
+        summary="students and rivals on 28 real sets: 2000 rows, 5 s of one processor (15 s where many classes), 3 seeds",
         data=(
             # shipped, or scikit-learn's
             *("california_housing", "bike_sharing", "abalone", "wine_quality", "diabetes"),
@@ -112,11 +112,11 @@ SUITES: dict[str, Suite] = {
         teacher={"n_estimators": 300, "learning_rate": 0.05, "num_leaves": 31},
         # The time budget ends training, not the number of steps.
         student={"max_steps": 100_000},
-        time_budget=8.0,
+        time_budget=5.0,
         clock="cpu",
         teacher_apart=True,
         n_jobs=1,
-        max_rows=5000,
+        max_rows=2000,
         published_splits=True,
         # networks small enough that some seconds of one core train them, as in papers-tabular
         by_method={
