@@ -242,7 +242,10 @@ def _request(asked: argparse.Namespace) -> Any:
 def _report(asked: argparse.Namespace) -> int:
     from benchmarks.report import report
 
-    found = [record for folder in asked.results for record in records.read_all(folder)]
+    def aside(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    found = [record for folder in asked.results for record in records.read_all(folder, say=aside)]
     if asked.html is not None:
         from benchmarks.site import write_site
 

@@ -117,6 +117,16 @@ def test_a_corrupted_record_is_named(tmp_path, capsys):
     assert "half.json is not a benchmark record" in capsys.readouterr().err
 
 
+def test_a_report_goes_on_without_a_corrupted_record(fake, tmp_path, capsys):
+    assert main(["run", "--suite", "tiny", "--jobs", "0", "--out", str(tmp_path)]) == 0
+    (tmp_path / "half.json").write_text('{"schema": 1, "kind"')
+    assert main(["report", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert "## Suite tiny" in out
+    assert "half.json is not a benchmark record" in err
+    assert "1 file or line that is no record" in err
+
+
 def test_the_list_names_everything(capsys):
     assert main(["list"]) == 0
     shown = capsys.readouterr().out
