@@ -91,7 +91,7 @@ def _data_sets(entries: Mapping[str, data.Entry]) -> Iterator[str]:
 
 
 def _methods() -> Iterator[str]:
-    needs: Mapping[str, str] = getattr(methods, "NEEDS", {})
+    needs: Mapping[str, str] = methods.NEEDS
     yield "Methods"
     for name, method in methods.METHODS.items():
         package = needs.get(name)

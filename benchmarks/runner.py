@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import data, folder, methods, progress, records
+from benchmarks import data, folder, progress, records
 from benchmarks.isolation import Limits, Pool
-from benchmarks.methods import METHODS
+from benchmarks.methods import GROUPS, METHODS
 from benchmarks.plan import Plan, check_numbers, path_of, plan, resolve
 from benchmarks.requests import Request
 from benchmarks.results import results
@@ -96,8 +96,7 @@ def run(
         suite, entries = SUITES[suite_name], data.available()
     else:
         raise data.unknown("suite", [suite_name], SUITES)
-    groups = getattr(methods, "GROUPS", {})
-    chosen = None if method_names is None else resolve(method_names, METHODS, groups)
+    chosen = None if method_names is None else resolve(method_names, METHODS, GROUPS)
     if chosen is None:
         resolve(suite.methods, METHODS, {})
     strange = [name for name in data_names or () if name not in {*entries, *suite.by_data}]
