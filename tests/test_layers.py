@@ -88,10 +88,11 @@ ALLOWED: dict[str, tuple[set[str], set[str], set[str]]] = {
         {"numpy", "torch"},
         set(),
     ),
+    "views": ({"distilled", "onnx_export", "post_hoc"}, {"numpy", "sklearn"}, {"shap"}),
     "estimators": (
-        {"arguments", "artefact", "compiled_batch", "distillation", "distilled", "onnx_export", "post_hoc", "students"},
+        {"arguments", "artefact", "compiled_batch", "distillation", "distilled", "students", "views"},
         {"numpy", "sklearn"},
-        {"shap", "pandas"},
+        {"pandas"},
     ),
     "loading": ({"artefact", "estimators"}, {"numpy"}, set()),
     "cli": (
