@@ -136,7 +136,8 @@ def distiller(setting: Setting, method: Method, student: nn.Module, *, choice: M
     if method.kind == "kd":
         return vision.LogitKD(setting.teacher, student, **common)
     if method.kind == "e2kd":
-        common |= {"explanation_weight": choice["explanation_weight"], "every": method.every}
+        weight = {} if "explanation_weight" in method.options else {"explanation_weight": choice["explanation_weight"]}
+        common |= {**weight, "every": method.every}
         return vision.E2KD(setting.teacher, student, explainer=EXPLAINERS[method.explainer or ""], **common)
     if method.kind == "attention":
         return vision.AttentionTransfer(setting.teacher, student, layers=("blocks",), **common)
