@@ -221,7 +221,10 @@ def tiny(monkeypatch):
     monkeypatch.setattr(tuning, "_STEPS", 2)
 
 
-def test_tuned_run_resumed_and_reported(tiny, tmp_path, capsys):
+def test_tuned_run_resumed_and_reported(tiny, tmp_path, capsys, monkeypatch):
+    from benchmarks.vision import runner
+
+    monkeypatch.setattr(runner, "TUNED", tmp_path / "nothing")  # the committed choice is of other experiments
     out = tmp_path / "results"
     ask = ["--out", str(out), "--processes", "1"]
     assert main(["run", "--suite", "papers-vision", *ask]) == 2
