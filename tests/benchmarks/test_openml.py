@@ -284,5 +284,5 @@ def test_the_settings_are_those_of_tabular(suite):
     assert request.name == "openml-337"
     settings = request.suite.settings("credit-g_31")
     assert settings["published_splits"]
-    assert settings["max_rows"] == 5000
+    assert settings["max_rows"] == 2000
     assert (cache.folder() / "openml").is_dir()

@@ -67,8 +67,8 @@ def test_tabular_is_of_every_kind():
     settings = tabular.settings("yacht")
     assert settings["published_splits"]
     assert (settings["max_rows"], settings["time_budget"], settings["clock"], settings["n_jobs"]) == (
-        5000,
-        8.0,
+        2000,
+        5.0,
         "cpu",
         1,
     )
