@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks import papers, records
 from benchmarks.report import report
+from benchmarks.site import write_site
 from benchmarks.speed.marks import MARKS
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +25,15 @@ def test_the_page_is_made_from_the_records(found):
 def test_the_page_of_the_papers_is_made_from_the_records(found):
     """`python -m benchmarks papers benchmarks/records --markdown docs/papers_results.md` writes it anew."""
     assert (ROOT / "docs" / "papers_results.md").read_text() == papers.page(found)
+
+
+def test_the_pages_of_the_suite_tabular_are_made_from_its_records(tmp_path):
+    """`python -m benchmarks report benchmarks/records/tabular --html docs/tabular` writes them anew."""
+    made = write_site(records.read_all(ROOT / "benchmarks" / "records" / "tabular"), tmp_path)
+    there = {path.relative_to(ROOT / "docs" / "tabular") for path in (ROOT / "docs" / "tabular").rglob("*.*")}
+    assert {path.relative_to(tmp_path) for path in made} == there
+    for name in there:
+        assert (tmp_path / name).read_bytes() == (ROOT / "docs" / "tabular" / name).read_bytes(), name
 
 
 def test_the_papers_students_had_equal_seconds(found):
