@@ -20,6 +20,7 @@ from gbdt2nn.clock import now
 from gbdt2nn.distilled import ABSOLUTE, UNJUDGED, Distilled, ask, check_complete, explainer_of
 from gbdt2nn.encoding import Encoder
 from gbdt2nn.fidelity_metrics import check_weight
+from gbdt2nn.fresh_blocks import FreshBlocks
 from gbdt2nn.labelling import Labels, check_completeness
 from gbdt2nn.options import Options, Seeds, as_memory, n_threads, resolve_device, trains_in_bfloat16
 from gbdt2nn.rows import FEWEST_TO_SPLIT, Rows, split_rows
@@ -54,7 +55,7 @@ MOST_HELD_OUT = 2000  # rows of stop and check, each, whose attributions are ask
 HELD_OUT_SHARE = 0.15  # of the time for attributions, for each of stop and check
 BACKGROUND = 100  # training rows kept for explainers that ask for absent features
 SYNTHETIC_BLOCK = 4096  # rows of one numbered block
-FRESH_CHECKED = 64  # rows of each fresh block whose attributions are held against the library's own score
+FRESH_CHECKED = 64  # rows of the fresh blocks made together whose attributions are held against the library's own score
 SYNTHETIC_BOUNDS = (20_000, 50_000)  # "auto": four times the training rows, within these
 MOST_EXPLAINED_BYTES = 2**29  # "auto": of attributions; all rows, as long as these hold them
 SYNTHETIC_OF_MANY = 160_000  # the same with several outputs
@@ -394,9 +395,14 @@ class _Flow:
         fresh = None
         if isinstance(options.n_synthetic, str) and n_synthetic >= SYNTHETIC_BLOCK and options.learns_by_gradient:
 
+            labelled = FreshBlocks(
+                lambda number: stream.block(len(sizes) + number, SYNTHETIC_BLOCK),
+                lambda rows: self.label_fresh(rows, attribution, explain),
+                n_threads=self.threads,
+            )
+
             def block(number: int) -> LabelledCodes:
-                made = stream.block(len(sizes) + number, SYNTHETIC_BLOCK)
-                labels = self.label_fresh(made, attribution, explain)
+                made, labels = labelled(number)
                 weights = np.full(SYNTHETIC_BLOCK, mean_weight)
                 y = None if target is None else np.full(SYNTHETIC_BLOCK, np.nan)
                 leaves = self.leaves(ensemble, made)
@@ -419,12 +425,11 @@ class _Flow:
     def label_fresh(self, x: Array, attribution: str | None, explain: Explain | None) -> Labels:
         """Score and explain fresh rows; where they are explained, their sums are the scores, and some are checked."""
         if attribution is None or explain is None:
-            return Labels(self.library.raw_score(self.model, x, n_jobs=1), None, None)
+            return Labels(self.library.raw_score(self.model, x, n_jobs=self.threads), None, None)
         phi, base_value = explain(x)
-        n = FRESH_CHECKED
-        check_completeness(
-            Labels(self.library.raw_score(self.model, x[:n], n_jobs=1), phi[:n], base_value), attribution
-        )
+        some = slice(None, None, max(1, len(x) // FRESH_CHECKED))  # of every block among them
+        score = self.library.raw_score(self.model, x[some], n_jobs=self.threads)
+        check_completeness(Labels(score, phi[some], base_value), attribution)
         return Labels(base_value + phi.sum(2), phi, base_value)
 
     def n_synthetic(self, n_real: int, ensemble: TreeEnsemble) -> int:

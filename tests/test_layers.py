@@ -41,6 +41,7 @@ ALLOWED: dict[str, tuple[set[str], set[str], set[str]]] = {
     "gradients": ({"smoothing"}, {"numpy", "torch"}, set()),
     "rows": (set(), {"numpy"}, set()),
     "labelling": ({"attributions", "clock", "trees"}, {"numpy"}, set()),
+    "fresh_blocks": ({"labelling"}, {"numpy"}, set()),
     "tree_arrays": ({"binning", "students", "trees"}, {"numpy"}, set()),
     "student_fit": (
         {
@@ -73,8 +74,8 @@ ALLOWED: dict[str, tuple[set[str], set[str], set[str]]] = {
     "distillation": (
         {
             "arguments", "attributions", "augmentation", "batches", "binning", "clock", "distilled", "encoding",
-            "fidelity_metrics", "labelling", "options", "rows", "smoothing", "student_fit", "students", "teacher_intake",
-            "teachers", "tree_arrays", "trees",
+            "fidelity_metrics", "fresh_blocks", "labelling", "options", "rows", "smoothing", "student_fit", "students",
+            "teacher_intake", "teachers", "tree_arrays", "trees",
         },
         {"numpy", "sklearn"},
         set(),
