@@ -92,6 +92,7 @@ class Refits(Protocol):
 
     def due(self, step: int) -> bool: ...
     def refit(self, rows: Tensors) -> None: ...
+    def last(self, rows: Tensors) -> None: ...
     def shift(self, rows: Tensors) -> None: ...
 
 
@@ -133,6 +134,11 @@ class Batches:
         """Let tables be fitted to what the student leaves of the rows."""
         refits.shift(self.rows)
         self.refits = refits
+
+    def last_refit(self) -> None:
+        """Fit tables to what the student leaves of the rows in the end."""
+        if self.refits is not None:
+            self.refits.last(self.rows)
 
     def __iter__(self) -> Iterator[Batch]:
         generator = torch.Generator().manual_seed(self.seed)

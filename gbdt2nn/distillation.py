@@ -394,7 +394,6 @@ class _Flow:
         )
         fresh = None
         if isinstance(options.n_synthetic, str) and n_synthetic >= SYNTHETIC_BLOCK and options.learns_by_gradient:
-
             labelled = FreshBlocks(
                 lambda number: stream.block(len(sizes) + number, SYNTHETIC_BLOCK),
                 lambda rows: self.label_fresh(rows, attribution, explain),

@@ -5,7 +5,7 @@ cell holds enough rows to take a mean of.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -86,6 +86,11 @@ class TableLayout:
     def triple_start(self) -> NDArray[np.int64]:
         """First cell of each triple, and the number of all cells; shape (n_triples + 1,)."""
         return np.concatenate([[0], np.cumsum(self.triple_sizes[self.triples].prod(1))]).astype(np.int64)
+
+    @cached_property
+    def pairs_only(self) -> "TableLayout":
+        """The same without tables over triples."""
+        return replace(self, triples=self.triples[:0])
 
     @property
     def n_interactions(self) -> int:

@@ -1,7 +1,7 @@
 """A student from labelled codes: its scales, its tables, its batches and its training. The border to torch."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -124,13 +124,18 @@ def fit_student_on(
     loss, max_steps = JointLoss(), 0
     batches: Iterable[Batch] = ()
     rows: Batches | None = None
+    last_refit: Callable[[], None] | None = None
+    reserve: Callable[[], float] | None = None
     if student.learns_by_gradient:
         loss, max_steps = _joint_loss(train, scale, link, objective, options), options.max_steps
         batches = rows = Batches(tensors_of(train, offset, options.device), options.batch_size, options.seed)
         if fresh is not None:
             rows.refresh_from(fresh, lambda part: tensors_of(part, offset, options.device))
         if explained and getattr(student, "refits_tables", False) and student.tables.layout.n_interactions:
-            rows.refit_by(TableRefits(student, apart=not options.learns_labels))
+            refits = TableRefits(student, apart=not options.learns_labels)
+            rows.refit_by(refits)
+            if not options.learns_labels:  # what a student has learned of labels would be lost by it
+                last_refit, reserve = rows.last_refit, lambda: refits.seconds_of_last(rows.n_rows)
     else:
         student.fit_tables(*_explained(train), n_jobs=torch.get_num_threads())
     stop_tensors = tensors_of(stop, offset, options.device)
@@ -140,6 +145,8 @@ def fit_student_on(
 
     def train_on(max_steps: int, time_budget: float | None, label_weight: float | None = None) -> History:
         phases = _phases(student, train, options)
+        if last_refit is not None:
+            phases[-1] = replace(phases[-1], at_end=lambda _: last_refit())
         if label_weight is not None:
             phases = [replace(phase, weights={**phase.weights, "label": label_weight}) for phase in phases]
         return fit_student(
@@ -154,6 +161,7 @@ def fit_student_on(
             monitor="negative_label_loss" if keeps_best else None,
             validate_every=max(1, min(max_steps // 10, 50 if keeps_best else 200)),
             callbacks=[bar] if bar else [],
+            reserve=reserve,
         )
 
     try:

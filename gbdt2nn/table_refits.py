@@ -9,15 +9,18 @@ import torch
 
 from gbdt2nn.backfitting import fit_tables
 from gbdt2nn.batches import Tensors
+from gbdt2nn.clock import now
+from gbdt2nn.interactions import TableLayout
 
 FIRST = 150  # the step of the first refit
 RATIO = (
     2.5  # each refit is at so many times the step of the one before: a run of any length meets them at about the same
 )
 MANY_FIRST, MANY_RATIO = 300, 3.0  # with several outputs tables carry more, and cost more: they begin at step 0
-FIRST_SWEEPS, SWEEPS = 2, 1
+FIRST_SWEEPS, SWEEPS, LAST_SWEEPS = 2, 1, 3
 RIDGE = 4.0
 ROWS = 8192  # that the student is asked about at once
+SECONDS_A_ROW, SECONDS_A_LOOK = 4e-6, 3e-9  # what a time budget expects of a refit until it has seen one
 
 
 def refit_steps(n_outputs: int = 1) -> Iterator[int]:
@@ -46,7 +49,7 @@ class TableRefits:
         self.student, self.apart = student, apart
         student.tables_apart = apart
         self.steps = refit_steps(student.n_outputs)
-        self.n_refits = 0
+        self.n_refits, self.pace = 0, 1.0
         self.next_step = next(self.steps)
 
     def due(self, step: int) -> bool:
@@ -56,10 +59,29 @@ class TableRefits:
         self.next_step = next(self.steps)
         return True
 
-    def refit(self, rows: Tensors) -> None:
-        """Fit increments of the tables to what the student leaves of the rows' attributions, and shift the targets."""
+    def last(self, rows: Tensors) -> None:
+        """The refit after the last step, of every table."""
+        self.refit(rows, whole=True)
+
+    def seconds_of_last(self, n_rows: int) -> float:
+        """About how many seconds `last` will take on so many rows, by what the refit before it took."""
+        return self.pace * self._work(n_rows, LAST_SWEEPS, self.student.tables.layout)
+
+    def _work(self, n_rows: int, n_sweeps: int, layout: TableLayout) -> float:
+        """Seconds of a refit on a processor of some speed: the student is asked once, each table looked at in each sweep."""
+        looks = self.student.n_outputs * (layout.n_features + layout.pairs.size + layout.triples.size)
+        return n_rows * (SECONDS_A_ROW + SECONDS_A_LOOK * n_sweeps * looks) / torch.get_num_threads()
+
+    def refit(self, rows: Tensors, *, whole: bool = False) -> None:
+        """Fit increments of the tables to what the student leaves of the rows' attributions, and shift the targets.
+
+        Tables over triples are left to the last refit where there is one output: a network learns what they would say, and
+        better while they do not say it; in the end they take what it did not learn.
+        """
         assert rows.attribution is not None
-        tables = self.student.tables
+        began, tables = now(), self.student.tables
+        layout = tables.layout if whole or self.student.n_outputs > 1 else tables.layout.pairs_only
+        n_sweeps = LAST_SWEEPS if whole else SWEEPS if self.n_refits else FIRST_SWEEPS
         known = torch.isfinite(rows.attribution[:, 0, 0]).cpu().numpy()
         codes = rows.codes[: len(known)]
         parts = zip(codes.split(ROWS), rows.attribution.split(ROWS), strict=True)
@@ -72,23 +94,23 @@ class TableRefits:
             codes.cpu().numpy()[known],
             rest,
             weight[known],
-            tables.layout,
-            n_sweeps=SWEEPS if self.n_refits else FIRST_SWEEPS,
+            layout,
+            n_sweeps=n_sweeps,
             ridge=RIDGE,
             overwrite=True,
             n_jobs=torch.get_num_threads(),
         )
         tables.add_tables(more)
         self.n_refits += 1
-        if not self.apart:
-            return
-        self._add(rows, explained, rest, 1.0)  # what is left of it
-        other = torch.ones(len(rows.score), dtype=torch.bool)
-        other[explained.cpu()] = False
-        if other.any():
-            scored = other.nonzero().flatten().to(rows.score.device)
-            part = tables.of(more)(rows.codes[scored]).sum(2)
-            rows.score.index_add_(0, scored, part, alpha=-1)
+        if self.apart:
+            self._add(rows, explained, rest, 1.0)  # what is left of it
+            other = torch.ones(len(rows.score), dtype=torch.bool)
+            other[explained.cpu()] = False
+            if other.any():
+                scored = other.nonzero().flatten().to(rows.score.device)
+                part = tables.of(more)(rows.codes[scored]).sum(2)
+                rows.score.index_add_(0, scored, part, alpha=-1)
+        self.pace = (now() - began) / self._work(len(rows.codes), n_sweeps, layout)
 
     def shift(self, rows: Tensors) -> None:
         """Take what the tables, as they are, explain out of the targets of new rows."""

@@ -164,6 +164,7 @@ def fit_student(
     warmup_steps: int = 20,
     update: Update | None = None,
     checkpoint: Checkpoint | None = None,
+    reserve: Callable[[], float] | None = None,
 ) -> History:
     """Train a student in place.
 
@@ -200,6 +201,8 @@ def fit_student(
         ``(total loss, optimiser) -> None``, in place of ``total.backward(); optimizer.step()``: scaled, clipped or
         averaged gradients. What it keeps is in the checkpoint if it has ``state_dict`` and ``load_state_dict``.
     checkpoint : Checkpoint, optional
+    reserve : callable, optional
+        ``() -> seconds`` of the time budget that the last phase's ``at_end`` will take, as far as is known by now.
 
     Returns
     -------
@@ -226,7 +229,7 @@ def fit_student(
     if checkpoint is not None and checkpoint.every < 1:
         raise ValueError(f"checkpoint.every must be at least 1, got {checkpoint.every}")
     run = _Run(student, loss, optimizer or adamw(), every, log_every, warmup_steps, validate, monitor, callbacks)
-    run.update = update or backward_and_step
+    run.update, run.reserve = update or backward_and_step, reserve
     run.plan(phases, max_steps, time_budget)
     validate_every = validate_every or max(1, max_steps // 10)
     student.train()
@@ -299,6 +302,7 @@ class _Run:
         self.every, self.log_every, self.warmup_steps = every, log_every, warmup_steps
         self.validate, self.monitor, self.callbacks, self.history = validate, monitor, callbacks, History()
         self.update: Update = backward_and_step
+        self.reserve: Callable[[], float] | None = None
         self.done = 0
         self.began = now()
         self.window: dict[str, list[Tensor]] = {}
@@ -340,7 +344,8 @@ class _Run:
     def over(self) -> bool:
         """Whether all steps are done; under a time budget this also fixes where the learning rate falls."""
         if self.n_steps is None and self.time_budget is not None:
-            late = self.seconds >= 0.8 * self.time_budget
+            left = self.time_budget - (0.0 if self.reserve is None else self.reserve())
+            late = self.seconds >= 0.8 * left
             if (self.done > 0 and late) or self.done >= decay_start(self.max_steps):
                 self.n_steps = min(self.max_steps, steps_from_decay_start(self.done))
         return self.n_steps is not None and self.done >= self.n_steps

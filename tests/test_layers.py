@@ -16,7 +16,7 @@ ALLOWED: dict[str, tuple[set[str], set[str], set[str]]] = {
     "clock": (set(), set(), set()),
     "training": ({"clock", "joint_loss", "optimizers"}, {"torch"}, set()),
     "batches": ({"joint_loss", "students"}, {"numpy", "torch"}, set()),
-    "table_refits": ({"backfitting", "batches"}, {"numpy", "torch"}, set()),
+    "table_refits": ({"backfitting", "batches", "clock", "interactions"}, {"numpy", "torch"}, set()),
     "students": (
         {"backfitting", "compilation", "interactions", "joint_loss", "training"}, {"torch", "numpy"}, set(),
     ),

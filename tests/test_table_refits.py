@@ -1,10 +1,15 @@
 """Tables beside a network, fitted to what it leaves while it learns."""
 
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
+import pytest
 import torch
+from lightgbm import LGBMRegressor
+from sklearn.frozen import FrozenEstimator
 
+from gbdt2nn import distil
 from gbdt2nn.backfitting import Tables
 from gbdt2nn.batches import Batches, Tensors
 from gbdt2nn.interactions import TableLayout
@@ -125,6 +130,81 @@ def test_batches_refit_at_their_steps():
     assert not net.tables.pair.any()
     next(stream)
     assert net.tables.pair.any()
+
+
+def with_a_triple(n_outputs=1):
+    columns = [encoding_columns(size, is_categorical=False) for size in SIZES]
+    whole = replace(layout(), triples=np.array([[0, 1, 2]]))
+    net = STUDENTS["self_explaining"](
+        columns, base_value=[1.0] * n_outputs, score_scale=[2.0] * n_outputs, choose_tables=lambda **_: whole, width=16
+    )
+    return net.train()
+
+
+def rows_of_a_triple(n_outputs=1):
+    data, rng = rows(), np.random.default_rng(3)
+    codes = data.codes.numpy()
+    table = torch.as_tensor(rng.normal(size=SIZES)[tuple(codes.T)], dtype=torch.float32)
+    phi = table[:, None, None].repeat(1, n_outputs, 3)
+    return data._replace(attribution=phi, score=1.0 + phi.sum(2))
+
+
+def test_triples_wait_for_the_last_refit():
+    net, data = with_a_triple(), rows_of_a_triple()
+    before = data.attribution.clone()
+    refits = TableRefits(net, apart=True)
+    refits.refit(data)
+    assert net.tables.pair.any()
+    assert not net.tables.triple.any()
+    refits.last(data)
+    assert net.tables.triple.any()
+    left = data.attribution - net(data.codes).attribution
+    assert left.square().mean() < 1e-2 * before.square().mean()  # some 40 rows a cell, shrunk as by 4
+    net.eval()
+    torch.testing.assert_close(before - net(data.codes).attribution, left, atol=1e-5, rtol=0)
+
+
+def test_with_several_outputs_triples_are_there_from_the_first():
+    """Tables carry more there than the network."""
+    net, data = with_a_triple(2), rows_of_a_triple(2)
+    TableRefits(net, apart=True).refit(data)
+    assert net.tables.triple.any()
+
+
+def test_the_last_refit_is_expected_to_take_what_the_one_before_took():
+    """Work in proportion to rows and tables, at the pace that was seen."""
+    net, data = with_a_triple(), rows_of_a_triple()
+    refits = TableRefits(net, apart=True)
+    guessed = refits.seconds_of_last(1000)
+    assert refits.seconds_of_last(3000) == pytest.approx(3 * guessed)
+    refits.refit(data)
+    assert refits.pace != 1.0
+    assert refits.seconds_of_last(1000) == pytest.approx(refits.pace * guessed)
+
+
+def explained_fit(label_weight, y):
+    x = np.random.default_rng(4).normal(size=(400, 3))
+    teacher = LGBMRegressor(n_estimators=20, num_leaves=8, min_child_samples=5, n_jobs=1, verbosity=-1)
+    teacher.fit(x, x[:, 0] * x[:, 1])
+    return distil(
+        FrozenEstimator(teacher),
+        x,
+        y,
+        label_weight=label_weight,
+        n_synthetic=500,
+        max_steps=3,
+        n_jobs=1,
+        random_state=0,
+    )
+
+
+def test_a_fit_ends_in_a_refit():
+    """Whatever the number of its steps: three are fewer than the first of the fixed ones."""
+    fitted = explained_fit(0.0, None)
+    assert fitted.student.tables.pair.any()
+    assert fitted.student.tables.triple.any()
+    without = explained_fit(1.0, np.zeros(400))
+    assert not without.student.tables.pair.any()
 
 
 def test_tables_of_other_values_are_a_copy():

@@ -86,6 +86,17 @@ def test_a_budget_that_is_not_reached_changes_nothing():
     assert torch.equal(a.weight, b.weight)
 
 
+def test_a_budget_keeps_time_for_what_comes_after_the_last_step():
+    """The learning rate falls as much earlier as the reserve is a part of the budget."""
+    slow = [lambda progress: time.sleep(0.002)]
+    many = {"max_steps": 100_000, "callbacks": slow, "log_every": 1}
+    _, whole = fit(time_budget=0.8, **many)
+    _, part = fit(time_budget=0.8, reserve=lambda: 0.6, **many)
+    assert part.n_steps < 0.6 * whole.n_steps
+    _, none = fit(time_budget=0.8, reserve=lambda: 2.0, **many)
+    assert none.n_steps <= 2  # a step, and its fall
+
+
 def test_phases_say_which_parameters_learn_under_which_weights():
     ended = []
     phases = [

@@ -12,6 +12,8 @@ from gbdt2nn.joint_loss import Explained
 from gbdt2nn.students.code_encoding import ResidualTrunk, linear
 from gbdt2nn.students.table_sum import TableSum
 
+PAIR_BINS = 128  # twice those of tables alone: refit after refit, ever more rows stand behind a cell
+
 
 class SelfExplaining(nn.Module):
     """Score = base value + sum of attributions, by construction.
@@ -39,10 +41,10 @@ class SelfExplaining(nn.Module):
     used : ndarray of bool of shape (n_outputs, n_features), optional
         Features that the teacher's trees use; all others get exactly 0.
     n_pairs, n_triples : int or "auto", default="auto"
-        How many tables over two and over three features. "auto": of triples none where there is one output of fewer than
-        16 features.
+        How many tables over two and over three features.
     pair_bins, triple_bins : int or "auto", default="auto"
-        Bins of a feature in those tables, at most.
+        Bins of a feature in those tables, at most. "auto": 128 in pairs where there is one output of fewer than 16
+        features.
     width, depth : int, default=256, 3
     seed : int, default=0
         Of the initial weights; the trunk and the head draw from generators of their own.
@@ -106,8 +108,8 @@ class SelfExplaining(nn.Module):
         if choose_tables is None:
             layout = TableLayout.of_main_effects(sizes)
         else:
-            if n_triples == "auto" and self.n_outputs == 1 and mask.any(0).sum() < WIDE:
-                n_triples = 0
+            if pair_bins == "auto" and self.n_outputs == 1 and mask.any(0).sum() < WIDE:
+                pair_bins = PAIR_BINS
             layout = choose_tables(n_pairs=n_pairs, n_triples=n_triples, pair_bins=pair_bins, triple_bins=triple_bins)
         self.tables = TableSum(layout, scale.numpy(), used=mask)
         if layout.n_interactions:  # least squares fits them again and again; main effects alone learn by gradient

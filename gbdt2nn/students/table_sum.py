@@ -71,12 +71,13 @@ class TableSum(nn.Module):
         self.triple = _table(int(layout.triple_start[-1]), 3, n_outputs)
 
     def add_tables(self, tables: Tables) -> None:
-        """Add tables of the same layout, in raw score, to the ones here."""
+        """Add tables of the same layout, or of it without its triples, in raw score, to the ones here."""
         with torch.no_grad():
             for own, more in (
                 (self.main, np.concatenate(tables.main)), (self.pair, tables.pair), (self.triple, tables.triple)
             ):  # fmt: skip
-                own.add_(torch.as_tensor(more, device=own.device).to(own) / self.unit)
+                if len(more):
+                    own.add_(torch.as_tensor(more, device=own.device).to(own) / self.unit)
 
     def of(self, tables: Tables) -> "TableSum":
         """Other tables of the same layout, in raw score, on the same device."""
