@@ -101,7 +101,7 @@ def measure(
         y=shared["fit"][1],
         weight=shared["fit"][2],
         teacher=teacher,
-        student={**settings["student"], **settings.get("by_method", {}).get(record.get("method"), {})},
+        student={**settings["student"], **settings.get("by_method", {}).get(record["method"], {})},
         time_budget=budget,
         n_jobs=settings["n_jobs"],
         seed=seed,

@@ -77,6 +77,8 @@ def test_labels_of_noise_are_left(coarse):
     y = np.random.default_rng(1).normal(size=len(X)) * 100
     model = Gbdt2NNRegressor(frozen, label_weight="auto", **QUICK).fit(X, y)
     assert [one["label_weight"] for one in model.history_.label_weights if one["chosen"]] == [0.0]
+    assert model.student_.tables.pair.any()  # and it ends in the refit that a student without labels ends in
+    assert model.fidelity_["completeness_gap"] < 1e-9 * np.abs(y).max()
 
 
 def test_a_run_under_a_clock_is_repeated_from_its_steps(coarse):
