@@ -35,7 +35,7 @@ def main() -> None:
     for name in asked.data:
         shared = prepare(entries[name], SETTINGS, 0)
         for method in asked.methods:
-            record: dict[str, Any] = {"metrics": {}, "fidelity": None}
+            record: dict[str, Any] = {"method": method, "metrics": {}, "fidelity": None}
             try:
                 measure(record, shared, SETTINGS, METHODS[method], 0)
             except Lacking as error:

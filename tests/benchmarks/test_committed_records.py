@@ -1,5 +1,6 @@
 """The records that the repository holds, and the page that is made from them."""
 
+import statistics
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from benchmarks import papers, records
 from benchmarks.report import report
 from benchmarks.site import write_site
+from benchmarks.site.results import Suite, by_cell, error_gained, fidelity_of
 from benchmarks.speed.marks import MARKS
 
 ROOT = Path(__file__).parents[2]
@@ -155,6 +157,44 @@ def test_the_speed_in_the_readme_is_that_of_the_records(found):
         rates = [f"{float(format(c['rows_per_second'], '.3g')):,.0f} rows/s" for c in (own, kernel)]
         times = [f"{c['times_own']['median']:.0f}" for c in (kernel, whole)]
         assert f"| {label} | {rates[0]} | {rates[1]} | {times[0]} | {times[1]} |" in readme, label
+
+
+TABULAR_ROWS = {
+    "interaction_tables": "interaction tables",
+    "self_explaining": "self explaining (the default)",
+    "auxiliary_head": "auxiliary head",
+    "score_imitation": "score imitation",
+    "gbdt2nn_head_shap": "GBDT2NN with a head",
+    "ebm": "EBM",
+    "tabm": "TabM",
+    "realmlp": "RealMLP",
+    "sklearn_mlp": "scikit-learn's network",
+    "labels_only": "labels only",
+}
+
+
+def tabular_row(method, suite):
+    """A row of the medians in docs/tabular.md: over data sets, of the means over seeds."""
+
+    def means(of):
+        return [value for (_, name), value in by_cell(suite.values(of)).items() if name == method]
+
+    def figure(key):
+        found = means(fidelity_of(key))
+        return f"{statistics.median(found):.4f}" if found else "–"
+
+    gained = means(error_gained)
+    median = f"{statistics.median(gained):+.1f} %".replace("-", "−")
+    better = f"{sum(value < 0 for value in gained)} of {len(gained)}"
+    return f"| {TABULAR_ROWS[method]} | {figure('score_r2')} | {figure('attribution_r2')} | {median} | {better} |"
+
+
+def test_the_medians_of_the_suite_tabular_are_those_of_the_records(found):
+    suite = Suite("tabular", [r for r in found if r.get("suite") == "tabular"])
+    page = (ROOT / "docs/tabular.md").read_text()
+    assert set(suite.methods) == set(TABULAR_ROWS)
+    for method in suite.methods:
+        assert tabular_row(method, suite) in page, tabular_row(method, suite)
 
 
 def test_the_speed_marks_against_the_librarys_own_call_hold(found):
