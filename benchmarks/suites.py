@@ -245,11 +245,11 @@ SUITES: dict[str, Suite] = {
     ),
     # Why the default student is trained as it is: every row of its table changes one thing, and has the same seconds.
     "training": Suite(
-        summary="optimiser, precision and rate of the default student: 15 s of one processor beside the teacher, 3 seeds",
+        summary="optimiser, precision, rate and tables of the default student: 15 s of one processor beside the teacher",
         data=("california_housing", "adult", "higgs_lightgbm"),
         methods=(
             *("self_explaining", "trained_in_float32", "trained_by_adamw", "trained_at_half_rate"),
-            "trained_at_double_rate",
+            *("trained_at_double_rate", "with_coarse_pairs", "without_triples"),
         ),
         teacher={"n_estimators": 300, "learning_rate": 0.1, "num_leaves": 31},
         student={"max_steps": 100_000},

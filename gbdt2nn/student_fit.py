@@ -174,7 +174,9 @@ def fit_student_on(
                 max_steps=max_steps,
                 time_budget=options.time_budget,
             )
-            if rows is not None and any(found["chosen"] and not found["label_weight"] for found in history.label_weights):
+            if rows is not None and any(
+                found["chosen"] and not found["label_weight"] for found in history.label_weights
+            ):
                 rows.last_refit()  # without labels after all
         else:
             history = train_on(max_steps, options.time_budget)
