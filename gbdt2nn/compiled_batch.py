@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gbdt2nn import batch_kernel as kernel
 from gbdt2nn.options import trains_in_bfloat16
-from gbdt2nn.student_fit import student_explained
+from gbdt2nn.student_answers import student_explained
 from gbdt2nn.students.table_sum import TableSum, look_up
 
 Array = NDArray[np.float64]

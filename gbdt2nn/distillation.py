@@ -25,14 +25,9 @@ from gbdt2nn.labelling import Labels, check_completeness
 from gbdt2nn.options import Options, Seeds, as_memory, n_threads, resolve_device, trains_in_bfloat16
 from gbdt2nn.rows import FEWEST_TO_SPLIT, Rows, split_rows
 from gbdt2nn.smoothing import centres_of
-from gbdt2nn.student_fit import (
-    StudentOptions,
-    embedding_r2,
-    fit_student_on,
-    label_loss,
-    student_explained,
-    torch_at_work,
-)
+from gbdt2nn.student_answers import embedding_r2, student_explained, torch_at_work
+from gbdt2nn.student_building import StudentOptions
+from gbdt2nn.student_fit import fit_student_on, label_loss
 from gbdt2nn.students import STUDENTS
 from gbdt2nn.teacher_intake import (
     check_categories,

@@ -22,7 +22,9 @@ from gbdt2nn.options import Options, as_memory, n_threads
 from gbdt2nn.post_hoc import EXPLAINERS, explain_student, permutation_shap
 from gbdt2nn.rows import Rows
 from gbdt2nn.smoothing import Positions, positions_of
-from gbdt2nn.student_fit import StudentOptions, student_explained, torch_at_work, update_student_on
+from gbdt2nn.student_answers import student_explained, torch_at_work
+from gbdt2nn.student_building import StudentOptions
+from gbdt2nn.student_fit import update_student_on
 from gbdt2nn.students import STUDENTS
 from gbdt2nn.teacher_intake import check_infinity
 from gbdt2nn.teachers import library_of

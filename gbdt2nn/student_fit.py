@@ -1,21 +1,17 @@
 """A student from labelled codes: its scales, its tables, its batches and its training. The border to torch."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gbdt2nn.backfitting import main_effects
 from gbdt2nn.batches import Batches, Fresh, LabelledCodes, Tensors, tensors_of
 from gbdt2nn.binning import Binner
 from gbdt2nn.fidelity_metrics import attribution_r2, score_r2
-from gbdt2nn.interactions import table_layout
 from gbdt2nn.joint_loss import (
     EXPLANATION_LOSSES,
     Batch,
@@ -29,46 +25,15 @@ from gbdt2nn.joint_loss import (
 )
 from gbdt2nn.label_choice import Judged, fit_and_choose
 from gbdt2nn.optimizers import Optimizer, adamw, muon
+from gbdt2nn.student_answers import settle, student_explained
+from gbdt2nn.student_building import StudentOptions, build_student, explained_rows, tree_arguments
 from gbdt2nn.students import STUDENTS
-from gbdt2nn.students.code_encoding import CodeEncoding, ResidualTrunk, encoding_columns
-from gbdt2nn.students.value_encoding import value_columns
+from gbdt2nn.students.code_encoding import ResidualTrunk
 from gbdt2nn.table_refits import TableRefits
 from gbdt2nn.training import History, Phase, Progress, fit_student
-from gbdt2nn.tree_arrays import field_bins, trees_of, walk_of
 from gbdt2nn.trees import TreeEnsemble
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class StudentOptions:
-    """How a student is built and trained; names and meanings are those of the estimators' parameters."""
-
-    student: str
-    student_params: Mapping[str, Any]
-    imitation_weight: float
-    explanation_weight: float
-    explanation_loss: str
-    label_weight: float | str  # "auto": chosen on the stop rows
-    batch_size: int
-    learning_rate: float
-    max_steps: int
-    time_budget: float | None
-    seed: int
-    device: str
-    verbose: int
-    mixed_precision: bool = False
-    optimizer: str = "auto"
-
-    @property
-    def chooses_label_weight(self) -> bool:
-        """Whether the weight of labels is chosen on the stop rows."""
-        return isinstance(self.label_weight, str)
-
-    @property
-    def learns_labels(self) -> bool:
-        """Whether labels may count."""
-        return isinstance(self.label_weight, str) or self.label_weight > 0
 
 
 def fit_student_on(
@@ -137,7 +102,7 @@ def fit_student_on(
             if not options.learns_labels:  # what a student has learned of labels would be lost by it
                 last_refit, reserve = rows.last_refit, lambda: refits.seconds_of_last(rows.n_rows)
     else:
-        student.fit_tables(*_explained(train), n_jobs=torch.get_num_threads())
+        student.fit_tables(*explained_rows(train), n_jobs=torch.get_num_threads())
     stop_tensors = tensors_of(stop, offset, options.device)
     bar = _ProgressBar(options) if options.verbose else None
     # a student of the labels can overfit them: the weights of the best validation are kept
@@ -210,19 +175,6 @@ def _settle(student: Any, base_value: Array) -> None:
     settle(student)
 
 
-def settle(student: Any) -> None:
-    """A student that answers and does not learn: float64, eval mode, its first layer multiplied out."""
-    student.double()
-    if hasattr(student, "tables_apart"):
-        student.tables_apart = False
-    student.requires_grad_(False).eval()
-    for module in student.modules():
-        if isinstance(module, ResidualTrunk):
-            module.mixed_precision = False
-        if isinstance(module, CodeEncoding):
-            module.fold()
-
-
 def update_student_on(
     rows: LabelledCodes,
     student: Any,
@@ -293,137 +245,6 @@ def _phases(student: Any, train: LabelledCodes, options: StudentOptions) -> list
     return student.phases(weights, steps_per_epoch=n_rows / min(options.batch_size, len(train.codes)))
 
 
-def tree_arguments(
-    train: LabelledCodes, ensemble: TreeEnsemble, binner: Binner, base_value: Array, options: StudentOptions
-) -> dict[str, Any]:
-    """What a student of the trees themselves is built with besides; nothing for the others."""
-    cls: Any = STUDENTS[options.student]
-    if not getattr(cls, "has_trees", False):
-        return {}
-    share = train.weight / train.weight.sum()
-    n_codes = np.asarray(binner.n_codes)
-    found: dict[str, Any] = {
-        "trees": trees_of(ensemble, base_value),
-        "code_share": [np.bincount(c, weights=share, minlength=n) for c, n in zip(train.codes.T, n_codes, strict=True)],
-    }
-    if cls.reads_values(options.student_params):
-        found["columns"] = []
-        for j, (codes, count) in enumerate(zip(train.codes.T, found["code_share"], strict=True)):
-            total = [np.bincount(codes, weights=share * s, minlength=int(n_codes[j])) for s in train.score.T]
-            mean = np.stack(total, axis=1) / np.where(count > 0, count, 1.0)[:, None]
-            columns = value_columns(
-                binner.representatives(j),
-                count * len(train.codes),
-                mean,
-                is_categorical=bool(binner.is_categorical[j]),
-                missing_code=int(binner.missing_code[j]),
-            )
-            found["columns"].append(columns)
-    if hasattr(cls, "walks_trees"):
-        found["bins"] = field_bins(
-            train.codes, n_codes, is_categorical=binner.is_categorical, missing_code=binner.missing_code
-        )
-        found["walk"] = walk_of(ensemble, binner) if cls.walks_trees(options.student_params) else None
-    return found
-
-
-def build_student(
-    train: LabelledCodes,
-    ensemble: TreeEnsemble,
-    binner: Binner,
-    base_value: Array,
-    scale: Array,
-    options: StudentOptions,
-    own: Mapping[str, Any] | None = None,
-) -> Any:
-    """A fresh student; what the explanations are used for here is left out where their weight is 0.
-
-    ``own`` are arguments that this student takes besides, such as `tree_arguments` gives.
-    """
-    cls: Any = STUDENTS[options.student]
-    n_codes = np.asarray(binner.n_codes)
-    columns = [
-        encoding_columns(
-            int(n_codes[j]),
-            is_categorical=bool(binner.is_categorical[j]),
-            missing_code=int(binner.missing_code[j]),
-            threshold_weight=worth,
-            seed=options.seed + j,
-        )
-        for j, worth in enumerate(threshold_weights(ensemble, binner))
-    ]
-    explanations: dict[str, Any] = {}
-    if not cls.learns_by_gradient or (getattr(cls, "refits_tables", False) and options.explanation_weight > 0):
-        explanations["choose_tables"] = partial(
-            table_layout,
-            ensemble,
-            binner,
-            threshold_weight=threshold_weights(ensemble, binner),
-            code_weight=[
-                np.bincount(train.codes[:, j], weights=train.weight, minlength=size).astype(np.float64)
-                for j, size in enumerate(n_codes)
-            ],
-        )
-    if cls.learns_by_gradient and options.explanation_weight > 0:
-        codes, rest, weight = _explained(train)
-        n_explained = len(rest)
-        if cls.has_tables:
-            ordered = np.where(binner.is_categorical, 0, n_codes - (np.asarray(binner.missing_code) >= 0))
-            tables = main_effects(codes, rest, weight, n_codes, ordered=ordered)
-            rest = rest - np.stack([table[codes[:, j]] for j, table in enumerate(tables)], axis=2)
-            explanations["tables"] = tables
-        share = weight / weight.sum()
-        mean = np.einsum("n,nkd->kd", share, rest)
-        deviation = np.sqrt(np.einsum("n,nkd->kd", share, (rest - mean) ** 2))
-        # few explained rows are fitted by their tables alone: that must not switch the network off
-        least = scale[:, None] / ensemble.n_features**0.5 * min(1.0, 50.0 / n_explained)
-        explanations |= {"attribution_mean": mean, "attribution_scale": np.maximum(deviation, least)}
-    own = dict(own or {})
-    params = dict(options.student_params)
-    if options.explanation_weight == 0 and getattr(cls, "has_trees", False):
-        params["explanation"] = "none"  # nothing is built or chosen for the sake of an explanation that nobody learns
-    with torch.random.fork_rng(devices=[]):  # layers draw once before their own generators do
-        return cls(
-            own.pop("columns", columns),
-            base_value=base_value,
-            score_scale=scale,
-            used=used_by_output(ensemble),
-            seed=options.seed,
-            **explanations,
-            **own,
-            **params,
-        )
-
-
-def _explained(rows: LabelledCodes) -> tuple[NDArray[np.integer], Array, Array]:
-    """Codes, attributions and weights of the rows that have attributions."""
-    assert rows.attribution is not None
-    n_explained = len(rows.attribution)
-    return rows.codes[:n_explained], rows.attribution, rows.weight[:n_explained]
-
-
-def used_by_output(ensemble: TreeEnsemble) -> NDArray[np.bool_]:
-    """Which features the trees of each output split on, shape (n_outputs, n_features)."""
-    used = np.zeros((ensemble.n_outputs, ensemble.n_features), bool)
-    output = np.repeat(ensemble.tree_output, np.diff(ensemble.tree_start))
-    inner = ensemble.feature >= 0
-    used[output[inner], ensemble.feature[inner]] = True
-    return used
-
-
-def threshold_weights(ensemble: TreeEnsemble, binner: Binner) -> list[Array]:
-    """What each threshold of each feature is worth: the sum of the square roots of its splits' gains."""
-    weights = []
-    numeric = (ensemble.feature >= 0) & ~ensemble.is_categorical
-    for j, thresholds in enumerate(binner.thresholds):
-        chosen = numeric & (ensemble.feature == j)
-        at = np.searchsorted(thresholds, ensemble.threshold[chosen])
-        gain = np.sqrt(np.maximum(ensemble.gain[chosen], 0.0))
-        inside = at < len(thresholds)
-        weights.append(np.bincount(at[inside], weights=gain[inside], minlength=len(thresholds)).astype(np.float64))
-    return weights
-
-
 def explanation_feature_weight(attribution: Array, weight: Array) -> Array:
     """Weight of each (output, feature) in the squared explanation loss.
 
@@ -482,37 +303,6 @@ def _joint_loss(train: LabelledCodes, scale: Array, link: Any, objective: str, o
     )
 
 
-def student_explained(
-    student: Any, codes: NDArray[np.integer], *, explain: bool = True, batch_size: int = 8192
-) -> tuple[Array, Array | None]:
-    """A student's raw scores and attributions of rows, in float64.
-
-    Returns
-    -------
-    score : ndarray of shape (n_samples, n_outputs)
-    attribution : ndarray of shape (n_samples, n_outputs, n_features), or None with ``explain=False``
-    """
-    device = student.base_value.device
-    scores, parts = [], []
-    with torch.no_grad():
-        for start in range(0, len(codes), batch_size):
-            block = torch.as_tensor(codes[start : start + batch_size].astype(np.int32), device=device)
-            answer = student(block, explain=explain)
-            scores.append(answer.score.cpu().numpy().astype(np.float64))
-            if explain:
-                parts.append(answer.attribution.cpu().numpy().astype(np.float64))
-    return np.concatenate(scores), np.concatenate(parts) if explain else None
-
-
-def embedding_r2(student: Any, rows: LabelledCodes) -> float:
-    """Fidelity of the first stage by itself: R² of the score that leaf embeddings give against the teacher's."""
-    assert rows.leaves is not None
-    with torch.no_grad():
-        leaves = torch.as_tensor(rows.leaves, device=student.base_value.device)
-        score = student.leaf_score(leaves).cpu().numpy().astype(np.float64)
-    return score_r2(rows.score, score, rows.weight)
-
-
 def _held_out_fidelity(student: Any, rows: Tensors, explained: bool, loss: JointLoss) -> dict[str, float]:
     score, attribution = student_explained(student, rows.codes.cpu().numpy(), explain=explained)
     weight = rows.weight.cpu().numpy().astype(np.float64)
@@ -537,20 +327,6 @@ def _judged(student: Any, rows: Tensors, loss: JointLoss) -> Judged:
     score, _ = student_explained(student, rows.codes.cpu().numpy(), explain=False)
     per_row = loss.label(torch.as_tensor(score), rows.y.cpu().double()).numpy()
     return Judged(per_row, score_r2(rows.score.cpu().numpy(), score, rows.weight.cpu().numpy().astype(np.float64)))
-
-
-@contextmanager
-def torch_at_work(n_threads: int) -> Iterator[None]:
-    """Torch with ``n_threads`` threads, float32 and gradients, whatever the caller has set; put back afterwards."""
-    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
-    torch.set_num_threads(n_threads)
-    torch.set_default_dtype(torch.float32)
-    try:
-        with torch.inference_mode(False), torch.enable_grad():
-            yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_default_dtype(dtype)
 
 
 class _ProgressBar:

@@ -431,14 +431,14 @@ class TestReproducibility:
 
 class TestExplanationWeightZero:
     def test_no_explanation_is_computed_or_used(self, numbers, quick, monkeypatch):
-        from gbdt2nn import student_fit
+        from gbdt2nn import student_building
         from gbdt2nn.teachers import lightgbm
 
         def refuse(*args, **kwargs):
             pytest.fail("an explanation was computed")
 
         monkeypatch.setattr(lightgbm, "native_attributions", refuse)
-        monkeypatch.setattr(student_fit, "main_effects", refuse)
+        monkeypatch.setattr(student_building, "main_effects", refuse)
         X, y = numbers
         model = Gbdt2NNRegressor(explanation_weight=0, **quick).fit(X, y)
         assert np.isnan(model.fidelity_["attribution_r2"])

@@ -43,10 +43,14 @@ ALLOWED: dict[str, tuple[set[str], set[str], set[str]]] = {
     "labelling": ({"attributions", "clock", "trees"}, {"numpy"}, set()),
     "fresh_blocks": ({"labelling"}, {"numpy"}, set()),
     "tree_arrays": ({"binning", "students", "trees"}, {"numpy"}, set()),
+    "student_building": (
+        {"backfitting", "batches", "binning", "interactions", "students", "tree_arrays", "trees"}, {"numpy", "torch"}, set(),
+    ),
+    "student_answers": ({"batches", "fidelity_metrics", "students"}, {"numpy", "torch"}, set()),
     "student_fit": (
         {
-            "joint_loss", "training", "students", "binning", "trees", "tree_arrays", "backfitting", "fidelity_metrics",
-            "interactions", "batches", "label_choice", "optimizers", "table_refits",
+            "joint_loss", "training", "students", "binning", "trees", "fidelity_metrics", "batches", "label_choice",
+            "optimizers", "student_answers", "student_building", "table_refits",
         },
         {"numpy", "torch"},
         {"tqdm"},
@@ -60,13 +64,13 @@ ALLOWED: dict[str, tuple[set[str], set[str], set[str]]] = {
     "teacher_intake": ({"arguments", "options", "teachers", "trees"}, {"numpy", "sklearn"}, set()),
     "row_kernel": ({"compilation"}, {"numpy"}, set()),
     "batch_kernel": ({"compilation"}, {"numpy"}, set()),
-    "compiled_batch": ({"batch_kernel", "options", "student_fit", "students"}, {"numpy", "torch"}, set()),
+    "compiled_batch": ({"batch_kernel", "options", "student_answers", "students"}, {"numpy", "torch"}, set()),
     "compiled_row": ({"binning", "encoding", "interactions", "row_kernel", "teachers"}, {"numpy"}, set()),
     "distilled": (
         {
             "arguments", "attributions", "batches", "binning", "compiled_batch", "compiled_row", "encoding",
             "fidelity_metrics", "gradients", "labelling", "options", "post_hoc", "rows", "smoothing", "students",
-            "student_fit", "teacher_intake", "teachers", "training", "trees",
+            "student_answers", "student_building", "student_fit", "teacher_intake", "teachers", "training", "trees",
         },
         {"numpy"},
         set(),
@@ -74,8 +78,8 @@ ALLOWED: dict[str, tuple[set[str], set[str], set[str]]] = {
     "distillation": (
         {
             "arguments", "attributions", "augmentation", "batches", "binning", "clock", "distilled", "encoding",
-            "fidelity_metrics", "fresh_blocks", "labelling", "options", "rows", "smoothing", "student_fit", "students",
-            "teacher_intake", "teachers", "tree_arrays", "trees",
+            "fidelity_metrics", "fresh_blocks", "labelling", "options", "rows", "smoothing", "student_answers",
+            "student_building", "student_fit", "students", "teacher_intake", "teachers", "tree_arrays", "trees",
         },
         {"numpy", "sklearn"},
         set(),
@@ -84,7 +88,7 @@ ALLOWED: dict[str, tuple[set[str], set[str], set[str]]] = {
     "artefact": (
         {
             "binning", "distilled", "encoding", "fidelity_metrics", "files", "interactions", "options", "rows",
-            "student_fit", "students", "teachers", "training",
+            "student_answers", "students", "teachers", "training",
         },
         {"numpy", "torch"},
         set(),
@@ -121,7 +125,7 @@ ALLOWED: dict[str, tuple[set[str], set[str], set[str]]] = {
     "onnx_export": (
         {
             "arguments", "attributions", "binning", "code_reader", "compiled_teacher", "encoding", "fitted_model",
-            "row_intake", "student_fit", "tables", "teachers", "trees",
+            "row_intake", "student_answers", "tables", "teachers", "trees",
         },
         {"numpy", "torch"},
         {"onnx", "onnxruntime", "onnxscript"},

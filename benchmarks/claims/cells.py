@@ -16,7 +16,7 @@ from benchmarks.claims.controls import on_the_shelf
 from benchmarks.claims.methods import METHODS, parameters
 from benchmarks.claims.reasons import Reasons
 from benchmarks.data import DataSet
-from gbdt2nn.student_fit import student_explained
+from gbdt2nn.student_answers import student_explained
 
 MEASURES = ("score_r2", "attribution_r2", "per_feature_r2", "attribution_cosine", "top3_overlap", "decision_flip_rate")
 

@@ -19,7 +19,7 @@ from benchmarks.rivals.contract import Rival
 from benchmarks.rivals.tables import Inputs
 from benchmarks.rivals.teacher_side import TeacherSide
 from gbdt2nn.clock import now
-from gbdt2nn.student_fit import torch_at_work
+from gbdt2nn.student_answers import torch_at_work
 
 Array = NDArray[np.float64]
 

@@ -16,7 +16,7 @@ from gbdt2nn.binning import Binner
 from gbdt2nn.encoding import Encoder
 from gbdt2nn.interactions import TableLayout
 from gbdt2nn.options import Options
-from gbdt2nn.student_fit import settle
+from gbdt2nn.student_answers import settle
 from gbdt2nn.students import STUDENTS
 from gbdt2nn.students.construction import Answer, rebuilt
 from gbdt2nn.students.deepgbm import TreeWalk

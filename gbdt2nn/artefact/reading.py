@@ -30,7 +30,7 @@ from gbdt2nn.encoding import Encoder
 from gbdt2nn.fidelity_metrics import TASKS, Fidelity
 from gbdt2nn.options import Options
 from gbdt2nn.rows import Rows
-from gbdt2nn.student_fit import student_explained
+from gbdt2nn.student_answers import student_explained
 from gbdt2nn.teachers import LIBRARIES
 from gbdt2nn.teachers.description import TeacherDescription
 from gbdt2nn.teachers.links import LINKS, Link

@@ -15,7 +15,7 @@ from gbdt2nn.fitted_model import FittedModel
 from gbdt2nn.onnx_export.network import student_nodes
 from gbdt2nn.onnx_export.nodes import Nodes
 from gbdt2nn.onnx_export.tables import teacher_nodes
-from gbdt2nn.student_fit import student_explained
+from gbdt2nn.student_answers import student_explained
 from gbdt2nn.teachers.description import TeacherDescription
 from gbdt2nn.teachers.habits import HABITS
 
