@@ -21,7 +21,7 @@ FIRST_SWEEPS, SWEEPS = 2, 1
 LAST_SWEEPS, LAST_SWEEPS_OF_MANY = 3, 1  # several outputs have had triples from the first on
 RIDGE = 4.0
 ROWS = 8192  # that the student is asked about at once
-SECONDS_A_ROW, SECONDS_A_LOOK = 4e-6, 3e-9  # what a time budget expects of a refit until it has seen one
+SECONDS_A_ROW, SECONDS_A_LOOK = 6e-6, 2e-9  # what a time budget expects of a refit until it has seen one
 
 
 def refit_steps(n_outputs: int = 1) -> Iterator[int]:
