@@ -17,8 +17,7 @@ RATIO = (
     2.5  # each refit is at so many times the step of the one before: a run of any length meets them at about the same
 )
 MANY_FIRST, MANY_RATIO = 300, 3.0  # with several outputs tables carry more, and cost more: they begin at step 0
-FIRST_SWEEPS, SWEEPS = 2, 1
-LAST_SWEEPS, LAST_SWEEPS_OF_MANY = 3, 1  # several outputs have had triples from the first on
+FIRST_SWEEPS, SWEEPS, LAST_SWEEPS = 2, 1, 3
 RIDGE = 4.0
 ROWS = 8192  # that the student is asked about at once
 SECONDS_A_ROW, SECONDS_A_LOOK = 6e-6, 2e-9  # what a time budget expects of a refit until it has seen one
@@ -50,7 +49,6 @@ class TableRefits:
         self.student, self.apart = student, apart
         student.tables_apart = apart
         self.steps = refit_steps(student.n_outputs)
-        self.last_sweeps = LAST_SWEEPS if student.n_outputs == 1 else LAST_SWEEPS_OF_MANY
         self.n_refits, self.pace = 0, 1.0
         self.next_step = next(self.steps)
 
@@ -67,7 +65,7 @@ class TableRefits:
 
     def seconds_of_last(self, n_rows: int) -> float:
         """About how many seconds `last` will take on so many rows, by what the refit before it took."""
-        return self.pace * self._work(n_rows, self.last_sweeps, self.student.tables.layout)
+        return self.pace * self._work(n_rows, LAST_SWEEPS, self.student.tables.layout)
 
     def _work(self, n_rows: int, n_sweeps: int, layout: TableLayout) -> float:
         """Seconds of a refit on a processor of some speed: the student is asked once, each table looked at in each sweep."""
@@ -83,7 +81,7 @@ class TableRefits:
         assert rows.attribution is not None
         began, tables = now(), self.student.tables
         layout = tables.layout if whole or self.student.n_outputs > 1 else tables.layout.pairs_only
-        n_sweeps = self.last_sweeps if whole else SWEEPS if self.n_refits else FIRST_SWEEPS
+        n_sweeps = LAST_SWEEPS if whole else SWEEPS if self.n_refits else FIRST_SWEEPS
         known = torch.isfinite(rows.attribution[:, 0, 0]).cpu().numpy()
         codes = rows.codes[: len(known)]
         parts = zip(codes.split(ROWS), rows.attribution.split(ROWS), strict=True)
