@@ -51,6 +51,7 @@ HELD_OUT_SHARE = 0.15  # of the time for attributions, for each of stop and chec
 BACKGROUND = 100  # training rows kept for explainers that ask for absent features
 SYNTHETIC_BLOCK = 4096  # rows of one numbered block
 FRESH_CHECKED = 64  # rows of the fresh blocks made together whose attributions are held against the library's own score
+FRESH_BYTES = 2**26  # of attributions of the fresh blocks made together
 SYNTHETIC_BOUNDS = (20_000, 50_000)  # "auto": four times the training rows, within these
 MOST_EXPLAINED_BYTES = 2**29  # "auto": of attributions; all rows, as long as these hold them
 SYNTHETIC_OF_MANY = 160_000  # the same with several outputs
@@ -392,7 +393,9 @@ class _Flow:
             labelled = FreshBlocks(
                 lambda number: stream.block(len(sizes) + number, SYNTHETIC_BLOCK),
                 lambda rows: self.label_fresh(rows, attribution, explain),
-                n_threads=self.threads,
+                n_together=min(
+                    self.threads, max(1, FRESH_BYTES // (8 * SYNTHETIC_BLOCK * ensemble.n_outputs * x.shape[1]))
+                ),
             )
 
             def block(number: int) -> LabelledCodes:

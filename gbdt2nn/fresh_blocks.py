@@ -23,25 +23,26 @@ class FreshBlocks:
         ``number -> array of shape (n_samples, n_features)``, called from several threads.
     label : callable
         ``rows -> Labels``; a row's labels do not depend on the others.
-    n_threads : int
+    n_together : int
+        Blocks at a time: as many as there are threads, or as have room.
 
     Examples
     --------
     >>> rows = lambda number: np.full((2, 1), float(number))
-    >>> blocks = FreshBlocks(rows, lambda x: Labels(10 * x, None, None), n_threads=3)
+    >>> blocks = FreshBlocks(rows, lambda x: Labels(10 * x, None, None), n_together=3)
     >>> x, labels = blocks(1)
     >>> x.ravel().tolist(), labels.score.ravel().tolist()
     ([1.0, 1.0], [10.0, 10.0])
     """
 
-    def __init__(self, make: Callable[[int], Array], label: Callable[[Array], Labels], *, n_threads: int) -> None:
-        self.make, self.label, self.n_threads = make, label, n_threads
+    def __init__(self, make: Callable[[int], Array], label: Callable[[Array], Labels], *, n_together: int) -> None:
+        self.make, self.label, self.n_together = make, label, n_together
         self.ready: dict[int, tuple[Array, Labels]] = {}
 
     def __call__(self, number: int) -> tuple[Array, Labels]:
         if number not in self.ready:
-            numbers = range(number, number + self.n_threads)
-            with ThreadPoolExecutor(self.n_threads) as pool:
+            numbers = range(number, number + self.n_together)
+            with ThreadPoolExecutor(self.n_together) as pool:
                 made = list(pool.map(self.make, numbers))
             score, attribution, base_value = self.label(np.concatenate(made))
             self.ready, start = {}, 0
