@@ -117,9 +117,11 @@ class TableRefits:
         if not self.apart:
             return
         n_explained = 0 if rows.attribution is None else len(rows.attribution)
+        # before the first refit there is nothing in tables over several features: with many outputs a look at them takes long
+        tables = self.student.tables if self.n_refits else self.student.tables.main_effects()
         with torch.no_grad():
             for start in range(0, len(rows.codes), ROWS):
-                share = self.student.tables(rows.codes[start : start + ROWS])
+                share = tables(rows.codes[start : start + ROWS])
                 rows.score[start : start + ROWS] -= share.sum(2)
                 if start < n_explained and rows.attribution is not None:
                     end = min(start + ROWS, n_explained)

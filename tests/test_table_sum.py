@@ -46,6 +46,15 @@ def codes(n=100, seed=0):
 
 
 class TestTableSum:
+    def test_its_main_effects_are_what_is_left_without_the_others(self):
+        module = filled(layout_of(), used=np.array([[1, 1, 0, 1], [1, 1, 1, 1]], bool))
+        alone = module.main_effects()
+        assert alone.layout.n_interactions == 0
+        assert not torch.equal(alone(codes()), module(codes()))
+        module.pair.zero_()
+        module.triple.zero_()
+        torch.testing.assert_close(alone(codes()), module(codes()), rtol=0, atol=0)
+
     def test_it_adds_up_the_cells_of_each_row(self):
         """Against look-ups in tables with an axis for each feature."""
         layout, x = layout_of(), codes()

@@ -1,5 +1,6 @@
 """Tables over features, pairs and triples of them, looked up and added: a part of students, or all of one."""
 
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -83,6 +84,14 @@ class TableSum(nn.Module):
         """Other tables of the same layout, in raw score, on the same device."""
         other = TableSum(self.layout, self.unit.cpu().numpy(), used=self.used.cpu().numpy() > 0).to(self.main)
         other.add_tables(tables)
+        return other.requires_grad_(False)
+
+    def main_effects(self) -> "TableSum":
+        """The tables over single features alone, as they are, on the same device."""
+        layout = replace(self.layout, pairs=self.layout.pairs[:0], triples=self.layout.triples[:0])
+        other = TableSum(layout, self.unit.cpu().numpy(), used=self.used.cpu().numpy() > 0).to(self.main)
+        with torch.no_grad():
+            other.main.copy_(self.main)
         return other.requires_grad_(False)
 
     def at_positions(self, positions: Tensor) -> Tensor:
