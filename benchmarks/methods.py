@@ -93,7 +93,7 @@ METHODS: dict[str, Callable[[Problem], Any]] = {
     "trained_by_adamw": trained_by("AdamW for every parameter", optimizer="adamw"),
     "trained_at_half_rate": trained_by("half the learning rate", learning_rate=2e-3),
     "trained_at_double_rate": trained_by("twice the learning rate", learning_rate=8e-3),
-    "with_coarse_pairs": trained_by("64 bins in pairs, as tables alone have", student_params={"pair_bins": 64}),
+    "with_coarse_pairs": trained_by("64 bins in pairs", student_params={"pair_bins": 64}),
     "without_triples": trained_by("no tables over triples", student_params={"n_triples": 0}),
     **PAPER_METHODS,
     **RIVALS,

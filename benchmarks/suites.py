@@ -196,7 +196,7 @@ SUITES: dict[str, Suite] = {
         methods=("self_explaining",),
         n_seeds=1,
         time_budget=300.0,
-        by_data={name: _MINUTE_BY_DATA[name] for name in ("letter",)},
+        by_data={"letter": _MINUTE_BY_DATA["letter"]},
         **_MINUTE,
     ),
     # What the papers claim: the same rows and seconds for every student; docs/papers.md says beforehand what confirms it.

@@ -99,8 +99,7 @@ def fit_student_on(
         if explained and getattr(student, "refits_tables", False) and student.tables.layout.n_interactions:
             refits = TableRefits(student, apart=not options.learns_labels)
             rows.refit_by(refits)
-            # what a student has learned of labels would be lost by it; several outputs have had all tables from the first on
-            if student.n_outputs == 1 and not options.learns_labels:
+            if not options.learns_labels:  # what a student has learned of labels would be lost by it
                 last_refit, reserve = rows.last_refit, lambda: refits.seconds_of_last(rows.n_rows)
     else:
         student.fit_tables(*explained_rows(train), n_jobs=torch.get_num_threads())

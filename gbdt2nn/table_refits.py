@@ -60,12 +60,14 @@ class TableRefits:
         return True
 
     def last(self, rows: Tensors) -> None:
-        """The refit after the last step, of every table."""
-        self.refit(rows, whole=True)
+        """The refit after the last step, of every table; none with several outputs, which have had all from the first on."""
+        if self.student.n_outputs == 1:
+            self.refit(rows, whole=True)
 
     def seconds_of_last(self, n_rows: int) -> float:
         """About how many seconds `last` will take on so many rows, by what the refit before it took."""
-        return self.pace * self._work(n_rows, LAST_SWEEPS, self.student.tables.layout)
+        work = self._work(n_rows, LAST_SWEEPS, self.student.tables.layout) if self.student.n_outputs == 1 else 0.0
+        return self.pace * work
 
     def _work(self, n_rows: int, n_sweeps: int, layout: TableLayout) -> float:
         """Seconds of a refit on a processor of some speed: the student is asked once, each table looked at in each sweep."""

@@ -7,7 +7,7 @@ from sklearn.datasets import load_diabetes
 from torch import nn
 
 from gbdt2nn import Gbdt2NNRegressor
-from gbdt2nn.optimizers import adamw, muon, orthogonal
+from gbdt2nn.optimizers import REACHED, SMALLEST, adamw, muon, orthogonal
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -16,6 +16,15 @@ def test_singular_values_come_near_one(dtype):
     values = torch.linalg.svdvals(orthogonal(matrices, dtype))
     assert values.max() < 1.3
     assert (values > 0.4).float().mean() > 0.95
+
+
+def test_singular_values_come_where_the_rounds_are_said_to_bring_them():
+    """From the smallest share of a matrix's norm that they are made for up to all of it."""
+    for share in np.geomspace(SMALLEST, 1.0, 200):
+        rest = np.sqrt(1.0 - share**2)  # the matrix has norm 1
+        matrix = torch.diag(torch.tensor([share, rest], dtype=torch.float64))[None]
+        value = float(orthogonal(matrix, torch.float64)[0, 0, 0])
+        assert REACHED[0] - 1e-3 <= value <= REACHED[1] + 1e-3, (share, value)
 
 
 def test_the_rounds_keep_the_singular_vectors():

@@ -167,8 +167,14 @@ def test_triples_wait_for_the_last_refit():
 def test_with_several_outputs_triples_are_there_from_the_first():
     """Tables carry more there than the network."""
     net, data = with_a_triple(2), rows_of_a_triple(2)
-    TableRefits(net, apart=True).refit(data)
+    refits = TableRefits(net, apart=True)
+    refits.refit(data)
     assert net.tables.triple.any()
+    before = net.tables.triple.clone()
+    refits.last(data)  # and there is nothing left to do in the end
+    assert torch.equal(net.tables.triple, before)
+    assert refits.n_refits == 1
+    assert refits.seconds_of_last(1000) == 0.0
 
 
 def test_the_last_refit_is_expected_to_take_what_the_one_before_took():
