@@ -109,6 +109,7 @@ class Batches:
         self.size, self.seed = min(batch_size, self.n_rows), seed
         self.fresh: Fresh | None = None
         self.refits: Refits | None = None
+        self.refitting, self.step = True, 0
         self.n_fresh = self.n_replaced = 0
 
     @property
@@ -135,6 +136,10 @@ class Batches:
         refits.shift(self.rows)
         self.refits = refits
 
+    def end_refits(self) -> None:
+        """Leave tables as they are for the rest of a round of training."""
+        self.refitting = False
+
     def last_refit(self) -> None:
         """Fit tables to what the student leaves of the rows in the end."""
         if self.refits is not None:
@@ -142,14 +147,14 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         generator = torch.Generator().manual_seed(self.seed)
-        self.step = 0
+        self.refitting, self.step = True, 0
         while True:
             n = self.n_rows
             order = torch.randperm(n, generator=generator).to(self.room.codes.device)
             for start in range(0, n - self.size + 1, self.size):
                 if self.fresh is not None:
                     self._refresh(self.fresh)
-                if self.refits is not None and self.refits.due(self.step):
+                if self.refits is not None and self.refitting and self.refits.due(self.step):
                     self.refits.refit(self.rows)
                 self.step += 1
                 rows, chosen = self.room, order[start : start + self.size]

@@ -100,7 +100,11 @@ def fit_student_on(
             refits = TableRefits(student, apart=not options.learns_labels)
             rows.refit_by(refits)
             if not options.learns_labels:  # what a student has learned of labels would be lost by it
-                last_refit, reserve = rows.last_refit, lambda: refits.seconds_of_last(rows.n_rows)
+                last_refit = rows.last_refit
+
+            def reserve() -> float:
+                seconds = refits.seconds_of_next(rows.step, rows.n_rows)
+                return seconds + (0.0 if last_refit is None else refits.seconds_of_last(rows.n_rows))
     else:
         student.fit_tables(*explained_rows(train), n_jobs=torch.get_num_threads())
     stop_tensors = tensors_of(stop, offset, options.device)
@@ -127,6 +131,7 @@ def fit_student_on(
             validate_every=max(1, min(max_steps // 10, 50 if keeps_best else 200)),
             callbacks=[bar] if bar else [],
             reserve=reserve,
+            at_fall=None if rows is None else rows.end_refits,  # what follows is for the network to settle
         )
 
     try:

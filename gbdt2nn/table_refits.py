@@ -69,6 +69,19 @@ class TableRefits:
         work = self._work(n_rows, LAST_SWEEPS, self.student.tables.layout) if self.student.n_outputs == 1 else 0.0
         return self.pace * work
 
+    def seconds_of_next(self, step: int, n_rows: int) -> float:
+        """About how many seconds the refit will take that is due before this step; 0 where none is."""
+        if step < self.next_step:
+            return 0.0
+        return self.pace * self._work(n_rows, self._n_sweeps(whole=False), self._layout(whole=False))
+
+    def _n_sweeps(self, *, whole: bool) -> int:
+        return LAST_SWEEPS if whole else SWEEPS if self.n_refits else FIRST_SWEEPS
+
+    def _layout(self, *, whole: bool) -> TableLayout:
+        layout: TableLayout = self.student.tables.layout
+        return layout if whole or self.student.n_outputs > 1 else layout.pairs_only
+
     def _work(self, n_rows: int, n_sweeps: int, layout: TableLayout) -> float:
         """Seconds of a refit on a processor of some speed: the student is asked once, each table looked at in each sweep."""
         looks = self.student.n_outputs * (layout.n_features + layout.pairs.size + layout.triples.size)
@@ -82,8 +95,7 @@ class TableRefits:
         """
         assert rows.attribution is not None
         began, tables = now(), self.student.tables
-        layout = tables.layout if whole or self.student.n_outputs > 1 else tables.layout.pairs_only
-        n_sweeps = LAST_SWEEPS if whole else SWEEPS if self.n_refits else FIRST_SWEEPS
+        layout, n_sweeps = self._layout(whole=whole), self._n_sweeps(whole=whole)
         known = torch.isfinite(rows.attribution[:, 0, 0]).cpu().numpy()
         codes = rows.codes[: len(known)]
         parts = zip(codes.split(ROWS), rows.attribution.split(ROWS), strict=True)

@@ -165,6 +165,7 @@ def fit_student(
     update: Update | None = None,
     checkpoint: Checkpoint | None = None,
     reserve: Callable[[], float] | None = None,
+    at_fall: Callable[[], None] | None = None,
 ) -> History:
     """Train a student in place.
 
@@ -202,7 +203,10 @@ def fit_student(
         averaged gradients. What it keeps is in the checkpoint if it has ``state_dict`` and ``load_state_dict``.
     checkpoint : Checkpoint, optional
     reserve : callable, optional
-        ``() -> seconds`` of the time budget that the last phase's ``at_end`` will take, as far as is known by now.
+        ``() -> seconds`` of the time budget that the last phase's ``at_end`` will take, and whatever else is to come beside
+        the steps, as far as is known by now.
+    at_fall : callable, optional
+        Called once, before the first step at which the learning rate falls.
 
     Returns
     -------
@@ -229,7 +233,7 @@ def fit_student(
     if checkpoint is not None and checkpoint.every < 1:
         raise ValueError(f"checkpoint.every must be at least 1, got {checkpoint.every}")
     run = _Run(student, loss, optimizer or adamw(), every, log_every, warmup_steps, validate, monitor, callbacks)
-    run.update, run.reserve = update or backward_and_step, reserve
+    run.update, run.reserve, run.at_fall = update or backward_and_step, reserve, at_fall
     run.plan(phases, max_steps, time_budget)
     validate_every = validate_every or max(1, max_steps // 10)
     student.train()
@@ -258,6 +262,7 @@ def fit_student(
                 if number == began_in and saved is not None:
                     run.optimizer.load_state_dict(saved["optimizer"])
             while not run.phase_over(number):
+                run.tell_of_fall()
                 run.step(next(stream))
                 if validate is not None and run.done % validate_every == 0 and not run.over():
                     run.check()
@@ -303,6 +308,7 @@ class _Run:
         self.validate, self.monitor, self.callbacks, self.history = validate, monitor, callbacks, History()
         self.update: Update = backward_and_step
         self.reserve: Callable[[], float] | None = None
+        self.at_fall: Callable[[], None] | None = None
         self.done = 0
         self.began = now()
         self.window: dict[str, list[Tensor]] = {}
@@ -349,6 +355,11 @@ class _Run:
             if (self.done > 0 and late) or self.done >= decay_start(self.max_steps):
                 self.n_steps = min(self.max_steps, steps_from_decay_start(self.done))
         return self.n_steps is not None and self.done >= self.n_steps
+
+    def tell_of_fall(self) -> None:
+        if self.at_fall is not None and self.n_steps is not None and self.done >= decay_start(self.n_steps):
+            self.at_fall()
+            self.at_fall = None
 
     def phase_over(self, number: int) -> bool:
         if self.over():

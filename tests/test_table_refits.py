@@ -132,6 +132,23 @@ def test_batches_refit_at_their_steps():
     assert net.tables.pair.any()
 
 
+def test_batches_whose_refits_have_ended_refit_no_more_until_they_begin_anew():
+    net, data = student(), rows()
+    net.train()
+    batches = Batches(data, 100, seed=0)
+    batches.refit_by(TableRefits(net, apart=True))
+    stream = iter(batches)
+    next(stream)
+    batches.end_refits()
+    for _ in range(FIRST):
+        next(stream)
+    assert not net.tables.pair.any()
+    stream = iter(batches)
+    for _ in range(FIRST + 1):
+        next(stream)
+    assert net.tables.pair.any()
+
+
 def with_a_triple(n_outputs=1):
     columns = [encoding_columns(size, is_categorical=False) for size in SIZES]
     whole = replace(layout(), triples=np.array([[0, 1, 2]]))
@@ -188,7 +205,19 @@ def test_the_last_refit_is_expected_to_take_what_the_one_before_took():
     assert refits.seconds_of_last(1000) == pytest.approx(refits.pace * guessed)
 
 
-def explained_fit(label_weight, y):
+def test_a_refit_is_expected_when_it_is_due():
+    net, data = with_a_triple(), rows_of_a_triple()
+    refits = TableRefits(net, apart=True)
+    assert refits.seconds_of_next(FIRST - 1, 1000) == 0.0
+    guessed = refits.seconds_of_next(FIRST, 1000)
+    assert 0 < guessed < refits.seconds_of_last(1000)  # more tables are in the last
+    assert refits.due(FIRST)
+    refits.refit(data)
+    assert refits.seconds_of_next(FIRST + 1, 1000) == 0.0
+    assert refits.seconds_of_next(round(FIRST * RATIO), 1000) < refits.pace * guessed  # it has fewer sweeps
+
+
+def explained_fit(label_weight, y, max_steps=3):
     x = np.random.default_rng(4).normal(size=(400, 3))
     teacher = LGBMRegressor(n_estimators=20, num_leaves=8, min_child_samples=5, n_jobs=1, verbosity=-1)
     teacher.fit(x, x[:, 0] * x[:, 1])
@@ -198,7 +227,7 @@ def explained_fit(label_weight, y):
         y,
         label_weight=label_weight,
         n_synthetic=500,
-        max_steps=3,
+        max_steps=max_steps,
         n_jobs=1,
         random_state=0,
     )
@@ -211,6 +240,13 @@ def test_a_fit_ends_in_a_refit():
     assert fitted.student.tables.triple.any()
     without = explained_fit(1.0, np.zeros(400))
     assert not without.student.tables.pair.any()
+
+
+def test_there_is_no_refit_while_the_learning_rate_falls():
+    """What a network has to settle is not changed any more; a short time budget is not spent on it either."""
+    y = np.zeros(400)
+    assert not explained_fit(1.0, y, FIRST + 30).student.tables.pair.any()
+    assert explained_fit(1.0, y, FIRST + 50).student.tables.pair.any()
 
 
 def test_tables_of_other_values_are_a_copy():

@@ -97,6 +97,20 @@ def test_a_budget_keeps_time_for_what_comes_after_the_last_step():
     assert none.n_steps <= 2  # a step, and its fall
 
 
+@pytest.mark.parametrize("budget", [None, 0.3])
+def test_the_fall_is_told_once_before_its_first_step(budget):
+    steps, told = [], []
+    _, history = fit(
+        max_steps=50 if budget is None else 100_000,
+        time_budget=budget,
+        log_every=1,
+        callbacks=[lambda progress: (time.sleep(0.002), steps.append(progress.step))],
+        at_fall=lambda: told.append(len(steps)),
+    )
+    assert history.n_steps > 5
+    assert told == [decay_start(history.n_steps)]
+
+
 def test_phases_say_which_parameters_learn_under_which_weights():
     ended = []
     phases = [
