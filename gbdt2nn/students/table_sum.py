@@ -276,10 +276,11 @@ def _look_up(
                 for n in range(n_rows):
                     cells[n] = (bins_a[n] * size + bins_b[n]) * last_size + bins_c[n]
                 for n in range(n_rows):
-                    cell = np.uint32(cells[n])
-                    found_a[n, 0] += table[cell, 0, 0]
-                    found_b[n, 0] += table[cell, 1, 0]
-                    found_c[n, 0] += table[cell, 2, 0]
+                    found_a[n, 0] += table[np.uint32(cells[n]), 0, 0]
+                for n in range(n_rows):
+                    found_b[n, 0] += table[np.uint32(cells[n]), 1, 0]
+                for n in range(n_rows):
+                    found_c[n, 0] += table[np.uint32(cells[n]), 2, 0]
             else:
                 for n in range(n_rows):
                     cell = start + (bins[1, a, n] * size_b + bins[1, b, n]) * size_c + bins[1, c, n]
