@@ -92,6 +92,7 @@ class Refits(Protocol):
 
     def due(self, step: int) -> bool: ...
     def refit(self, rows: Tensors) -> None: ...
+    def before_fall(self, step: int, rows: Tensors) -> None: ...
     def last(self, rows: Tensors) -> None: ...
     def shift(self, rows: Tensors) -> None: ...
 
@@ -136,8 +137,10 @@ class Batches:
         refits.shift(self.rows)
         self.refits = refits
 
-    def end_refits(self) -> None:
-        """Leave tables as they are for the rest of a round of training."""
+    def begin_fall(self) -> None:
+        """Leave tables as they are for the rest of a training: its learning rate falls."""
+        if self.refits is not None and self.refitting:
+            self.refits.before_fall(self.step, self.rows)
         self.refitting = False
 
     def last_refit(self) -> None:

@@ -1,6 +1,6 @@
 """A student as it is before it learns: what it is built with from a teacher and labelled rows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from gbdt2nn.tree_arrays import field_bins, trees_of, walk_of
 from gbdt2nn.trees import TreeEnsemble
 
 Array = NDArray[np.float64]
+ROWS = 8192  # that are looked at together
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,8 @@ def build_student(
         n_explained = len(rest)
         if cls.has_tables:
             ordered = np.where(binner.is_categorical, 0, n_codes - (np.asarray(binner.missing_code) >= 0))
-            tables = main_effects(codes, rest, weight, n_codes, ordered=ordered)
-            rest = rest - np.stack([table[codes[:, j]] for j, table in enumerate(tables)], axis=2)
-            explanations["tables"] = tables
-        share = weight / weight.sum()
-        mean = np.einsum("n,nkd->kd", share, rest)
-        deviation = np.sqrt(np.einsum("n,nkd->kd", share, (rest - mean) ** 2))
+            explanations["tables"] = main_effects(codes, rest, weight, n_codes, ordered=ordered)
+        mean, deviation = mean_and_deviation(rest, weight, codes, explanations.get("tables", ()))
         # few explained rows are fitted by their tables alone: that must not switch the network off
         least = scale[:, None] / ensemble.n_features**0.5 * min(1.0, 50.0 / n_explained)
         explanations |= {"attribution_mean": mean, "attribution_scale": np.maximum(deviation, least)}
@@ -119,6 +116,42 @@ def build_student(
             **own,
             **params,
         )
+
+
+def mean_and_deviation(
+    attribution: Array, weight: Array, codes: NDArray[np.integer] | None = None, tables: Sequence[Array] = ()
+) -> tuple[Array, Array]:
+    """Weighted mean and standard deviation over rows of attributions, less what tables of main effects say of ``codes``.
+
+    In blocks of rows: of many outputs a copy is gigabytes.
+
+    Parameters
+    ----------
+    attribution : ndarray of shape (n_samples, n_outputs, n_features)
+    weight : ndarray of shape (n_samples,)
+    codes : ndarray of shape (n_samples, n_features), optional
+    tables : sequence of ndarray of shape (n_codes, n_outputs), optional
+        One a feature.
+
+    Returns
+    -------
+    mean, deviation : ndarray of shape (n_outputs, n_features)
+    """
+    shift: Array | float = 0.0  # near the mean, so that squares do not drown what deviates
+    total, squares = np.zeros((2, *attribution.shape[1:]))
+    share = weight / weight.sum()
+    for start in range(0, len(attribution), ROWS):
+        own = slice(start, start + ROWS)
+        rest = attribution[own] - shift
+        if codes is not None:
+            for j, table in enumerate(tables):
+                rest[:, :, j] -= table[codes[own, j]]
+        if start == 0:
+            shift = rest.mean(0)
+            rest -= shift
+        total += np.tensordot(share[own], rest, 1)
+        squares += np.tensordot(share[own], np.square(rest, out=rest), 1)
+    return total + shift, np.sqrt(np.maximum(squares - total**2, 0.0))
 
 
 def tree_arguments(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gbdt2nn.batches import Batches, Fresh, LabelledCodes, Tensors, tensors_of
 from gbdt2nn.binning import Binner
+from gbdt2nn.clock import now
 from gbdt2nn.fidelity_metrics import attribution_r2, score_r2
 from gbdt2nn.joint_loss import (
     EXPLANATION_LOSSES,
@@ -26,7 +27,13 @@ from gbdt2nn.joint_loss import (
 from gbdt2nn.label_choice import Judged, fit_and_choose
 from gbdt2nn.optimizers import Optimizer, adamw, muon
 from gbdt2nn.student_answers import settle, student_explained
-from gbdt2nn.student_building import StudentOptions, build_student, explained_rows, tree_arguments
+from gbdt2nn.student_building import (
+    StudentOptions,
+    build_student,
+    explained_rows,
+    mean_and_deviation,
+    tree_arguments,
+)
 from gbdt2nn.students import STUDENTS
 from gbdt2nn.students.code_encoding import ResidualTrunk
 from gbdt2nn.table_refits import TableRefits
@@ -72,7 +79,7 @@ def fit_student_on(
         In eval mode and float64, so that no answer depends on the size of the batch it is asked in.
     history : History
     """
-    explained = options.explanation_weight > 0
+    began, explained = now(), options.explanation_weight > 0
     cls: Any = STUDENTS[options.student]
     if hasattr(cls, "change_rows"):  # the control of an experiment: it is taught something else
         if fresh is not None:
@@ -104,13 +111,17 @@ def fit_student_on(
 
             def reserve() -> float:
                 seconds = refits.seconds_of_next(rows.step, rows.n_rows)
-                return seconds + (0.0 if last_refit is None else refits.seconds_of_last(rows.n_rows))
+                return seconds + (0.0 if options.learns_labels else refits.seconds_of_last(rows.n_rows))
     else:
         student.fit_tables(*explained_rows(train), n_jobs=torch.get_num_threads())
     stop_tensors = tensors_of(stop, offset, options.device)
     bar = _ProgressBar(options) if options.verbose else None
     # a student of the labels can overfit them: the weights of the best validation are kept
     keeps_best = getattr(student, "learns_labels", False) and options.learns_labels
+
+    time_budget = options.time_budget
+    if time_budget is not None:  # of which some went into building the student
+        time_budget = max(0.5 * time_budget, time_budget - (now() - began))
 
     def train_on(max_steps: int, time_budget: float | None, label_weight: float | None = None) -> History:
         phases = _phases(student, train, options)
@@ -131,7 +142,7 @@ def fit_student_on(
             validate_every=max(1, min(max_steps // 10, 50 if keeps_best else 200)),
             callbacks=[bar] if bar else [],
             reserve=reserve,
-            at_fall=None if rows is None else rows.end_refits,  # what follows is for the network to settle
+            at_fall=None if rows is None else rows.begin_fall,
         )
 
     try:
@@ -142,14 +153,14 @@ def fit_student_on(
                 lambda s: _judged(s, stop_tensors, loss),
                 stop.weight,
                 max_steps=max_steps,
-                time_budget=options.time_budget,
+                time_budget=time_budget,
             )
             if rows is not None and any(
                 found["chosen"] and not found["label_weight"] for found in history.label_weights
             ):
                 rows.last_refit()  # without labels after all
         else:
-            history = train_on(max_steps, options.time_budget)
+            history = train_on(max_steps, time_budget)
     finally:
         if bar:
             bar.close()
@@ -256,9 +267,7 @@ def explanation_feature_weight(attribution: Array, weight: Array) -> Array:
     Proportional to variance^-1/2, between one common unit (where weak features count nothing) and a unit for each
     feature (where their noise counts most), and scaled so that a student that always answers the mean has loss 1.
     """
-    share = weight / weight.sum()
-    mean = np.einsum("n,nkd->kd", share, attribution)
-    variance = np.einsum("n,nkd->kd", share, (attribution - mean) ** 2)
+    variance = mean_and_deviation(attribution, weight)[1] ** 2
     total = variance.sum(1, keepdims=True)
     floor = np.maximum(1e-6 * total, np.finfo(np.float64).tiny)
     weights = np.maximum(variance, floor) ** -0.5

@@ -16,7 +16,8 @@ FIRST = 150  # the step of the first refit
 RATIO = (
     2.5  # each refit is at so many times the step of the one before: a run of any length meets them at about the same
 )
-MANY_FIRST, MANY_RATIO = 300, 3.0  # with several outputs tables carry more, and cost more: they begin at step 0
+MANY_FIRST, MANY_RATIO = 500, 3.0  # with several outputs tables carry more, and cost more: they begin at step 0
+APART = 50  # steps, at least, between a refit and the one before the learning rate falls
 FIRST_SWEEPS, SWEEPS, LAST_SWEEPS = 2, 1, 3
 RIDGE = 4.0
 ROWS = 8192  # that the student is asked about at once
@@ -49,25 +50,32 @@ class TableRefits:
         self.student, self.apart = student, apart
         student.tables_apart = apart
         self.steps = refit_steps(student.n_outputs)
-        self.n_refits, self.pace = 0, 1.0
+        self.n_refits, self.pace, self.last_step = 0, 1.0, -APART
         self.next_step = next(self.steps)
 
     def due(self, step: int) -> bool:
         """Whether tables are to be fitted before this step; asked at every step."""
         if step < self.next_step:
             return False
-        self.next_step = next(self.steps)
+        self.next_step, self.last_step = next(self.steps), step
         return True
 
+    def before_fall(self, step: int, rows: Tensors) -> None:
+        """The last refit where there are several outputs: the network settles on it while its learning rate falls."""
+        if self.student.n_outputs > 1 and self.apart and step - self.last_step >= APART:
+            self.refit(rows)
+
     def last(self, rows: Tensors) -> None:
-        """The refit after the last step, of every table; none with several outputs, which have had all from the first on."""
+        """The refit after the last step, of every table, where there is one output."""
         if self.student.n_outputs == 1:
             self.refit(rows, whole=True)
 
     def seconds_of_last(self, n_rows: int) -> float:
-        """About how many seconds `last` will take on so many rows, by what the refit before it took."""
-        work = self._work(n_rows, LAST_SWEEPS, self.student.tables.layout) if self.student.n_outputs == 1 else 0.0
-        return self.pace * work
+        """About how many seconds the refit that ends them will take on so many rows, by what the refit before it took."""
+        if self.student.n_outputs > 1 and not self.apart:
+            return 0.0
+        whole = self.student.n_outputs == 1
+        return self.pace * self._work(n_rows, self._n_sweeps(whole=whole), self._layout(whole=whole))
 
     def seconds_of_next(self, step: int, n_rows: int) -> float:
         """About how many seconds the refit will take that is due before this step; 0 where none is."""

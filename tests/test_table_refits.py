@@ -15,7 +15,7 @@ from gbdt2nn.batches import Batches, Tensors
 from gbdt2nn.interactions import TableLayout
 from gbdt2nn.students import STUDENTS
 from gbdt2nn.students.code_encoding import encoding_columns
-from gbdt2nn.table_refits import FIRST, RATIO, TableRefits, refit_steps
+from gbdt2nn.table_refits import APART, FIRST, RATIO, TableRefits, refit_steps
 
 N, SIZES = 4000, [6, 5, 3]
 
@@ -139,7 +139,7 @@ def test_batches_whose_refits_have_ended_refit_no_more_until_they_begin_anew():
     batches.refit_by(TableRefits(net, apart=True))
     stream = iter(batches)
     next(stream)
-    batches.end_refits()
+    batches.begin_fall()
     for _ in range(FIRST):
         next(stream)
     assert not net.tables.pair.any()
@@ -191,7 +191,22 @@ def test_with_several_outputs_triples_are_there_from_the_first():
     refits.last(data)  # and there is nothing left to do in the end
     assert torch.equal(net.tables.triple, before)
     assert refits.n_refits == 1
-    assert refits.seconds_of_last(1000) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("n_outputs", "apart", "since", "expected"),
+    [(2, True, APART, 2), (2, True, APART - 1, 1), (2, False, APART, 1), (1, True, APART, 1)],
+)
+def test_with_several_outputs_the_last_refit_is_before_the_learning_rate_falls(n_outputs, apart, since, expected):
+    """Not where labels are learned, nor soon after another; with one output it is after the last step."""
+    net, data = with_a_triple(n_outputs), rows_of_a_triple(n_outputs)
+    refits = TableRefits(net, apart=apart)
+    step = next(refit_steps(n_outputs))
+    assert refits.due(step)
+    refits.refit(data)
+    refits.before_fall(step + since, data)
+    assert refits.n_refits == expected
+    assert (refits.seconds_of_last(1000) > 0) == (n_outputs == 1 or apart)
 
 
 def test_the_last_refit_is_expected_to_take_what_the_one_before_took():
