@@ -138,7 +138,7 @@ def fit_tables(
     Notes
     -----
     Beside its arguments it holds codes and bins of all rows, feature by feature, and for each thread one feature's
-    attributions in single precision: (6 n_features + 4 n_outputs n_jobs + 4 n_jobs) bytes a row.
+    attributions in single precision: (6 n_features + 4 n_outputs n_jobs + 8 n_jobs) bytes a row.
     """
     n_samples, n_outputs, n_features = attribution.shape
     rows = _Rows(
@@ -167,12 +167,12 @@ def fit_tables(
         own = _tables_of(j, layout)
         biggest = max([len(main), *(own[:, -1])])
         shrink = np.empty(len(main) + int(own[:, -1].sum()))
-        total = np.zeros((biggest, n_outputs))
-        index = np.empty(n_samples, np.int32)
+        sums = np.zeros((2, biggest, n_outputs))
+        cells = np.empty((2, n_samples), np.int32)
         for sweep in range(n_sweeps):
             _sweep(
                 rest, rows.weight, code, rows.pair_bin, rows.triple_bin, own, layout.pair_sizes, layout.triple_sizes,
-                more, tables.pair, tables.triple, index, total, shrink, float(ridge), sweep == 0,
+                more, tables.pair, tables.triple, cells, sums, shrink, float(ridge), sweep == 0,
             )  # fmt: skip
         tables.main[j][:] = main + more
         if overwrite:
@@ -217,21 +217,25 @@ def _tables_of(j: int, layout: TableLayout) -> NDArray[np.int64]:
         (
             "out float32[:, ::1]", "float32[::1]", "int32[::1]", "uint8[:, ::1]", "uint8[:, ::1]", "int64[:, ::1]",
             "int64[::1]", "int64[::1]", "out float64[:, ::1]", "out float64[:, :, ::1]", "out float64[:, :, ::1]",
-            "out int32[::1]", "out float64[:, ::1]", "out float64[::1]", "float64", "boolean",
+            "out int32[:, ::1]", "out float64[:, :, ::1]", "out float64[::1]", "float64", "boolean",
         )
     ]
 )  # fmt: skip
 def _sweep(
     rest, weight, code, pair_bin, triple_bin, own, pair_size, triple_size,
-    main, pair, triple, index, total, shrink, ridge, is_first,
+    main, pair, triple, cells, sums, shrink, ridge, is_first,
 ):  # fmt: skip
     """Fit the tables of one feature, one after the other, to ``rest``, and take what they explain out of it.
 
-    ``own`` is what `_tables_of` gives. ``shrink`` keeps 1 / (rows + ridge) of every cell from the first sweep on.
+    ``own`` is what `_tables_of` gives. ``shrink`` keeps 1 / (rows + ridge) of every cell from the first sweep on. Rows are
+    gone through once a table: what the table before explains is taken out, and what is left is summed by this one's cells.
+    ``cells`` (2, n_samples) and ``sums`` (2, most cells, n_outputs) are those of the table before and of this one, in turn.
     """
     n_samples, n_outputs = rest.shape
     used = 0
     for number in range(-1, own.shape[0]):  # -1: the main effect
+        index, total = cells[number & 1], sums[number & 1]
+        last, step = cells[1 - (number & 1)], sums[1 - (number & 1)]
         n_cells = main.shape[0] if number < 0 else own[number, 5]
         if number < 0:
             for n in range(n_samples):
@@ -254,19 +258,26 @@ def _sweep(
                 rows = shrink[used + cell]
                 shrink[used + cell] = 1.0 / rows if rows > 0.0 else 0.0
 
-        if n_outputs == 1:
-            for cell in range(n_cells):
-                total[cell, 0] = 0.0
-            for n in range(n_samples):
-                total[index[n], 0] += weight[n] * rest[n, 0]
-        else:
-            for cell in range(n_cells):
-                for k in range(n_outputs):
-                    total[cell, k] = 0.0
+        for cell in range(n_cells):
+            for k in range(n_outputs):
+                total[cell, k] = 0.0
+        if number < 0:
             for n in range(n_samples):
                 cell = index[n]
                 for k in range(n_outputs):
                     total[cell, k] += weight[n] * rest[n, k]
+        elif n_outputs == 1:
+            for n in range(n_samples):
+                left = rest[n, 0] - np.float32(step[last[n], 0])
+                rest[n, 0] = left
+                total[index[n], 0] += weight[n] * left
+        else:
+            for n in range(n_samples):
+                cell, before, share = index[n], last[n], weight[n]
+                for k in range(n_outputs):
+                    left = rest[n, k] - np.float32(step[before, k])
+                    rest[n, k] = left
+                    total[cell, k] += share * left
 
         # the step from the values so far to the ridge mean of what the other tables leave
         position = own[number, 3] if number >= 0 else 0
@@ -274,22 +285,19 @@ def _sweep(
         for cell in range(n_cells):
             for k in range(n_outputs):
                 if number < 0:
-                    step = (total[cell, k] - ridge * main[cell, k]) * shrink[used + cell]
-                    main[cell, k] += step
+                    change = (total[cell, k] - ridge * main[cell, k]) * shrink[used + cell]
+                    main[cell, k] += change
                 elif own[number, 2] < 0:
-                    step = (total[cell, k] - ridge * pair[first + cell, position, k]) * shrink[used + cell]
-                    pair[first + cell, position, k] += step
+                    change = (total[cell, k] - ridge * pair[first + cell, position, k]) * shrink[used + cell]
+                    pair[first + cell, position, k] += change
                 else:
-                    step = (total[cell, k] - ridge * triple[first + cell, position, k]) * shrink[used + cell]
-                    triple[first + cell, position, k] += step
-                total[cell, k] = step
+                    change = (total[cell, k] - ridge * triple[first + cell, position, k]) * shrink[used + cell]
+                    triple[first + cell, position, k] += change
+                total[cell, k] = change
         used += n_cells
 
-        if n_outputs == 1:
-            for n in range(n_samples):
-                rest[n, 0] -= np.float32(total[index[n], 0])
-        else:
-            for n in range(n_samples):
-                cell = index[n]
-                for k in range(n_outputs):
-                    rest[n, k] -= np.float32(total[cell, k])
+    last, step = cells[(own.shape[0] - 1) & 1], sums[(own.shape[0] - 1) & 1]
+    for n in range(n_samples):
+        cell = last[n]
+        for k in range(n_outputs):
+            rest[n, k] -= np.float32(step[cell, k])
