@@ -95,6 +95,7 @@ METHODS: dict[str, Callable[[Problem], Any]] = {
     "trained_at_double_rate": trained_by("twice the learning rate", learning_rate=8e-3),
     "with_coarse_pairs": trained_by("64 bins in pairs", student_params={"pair_bins": 64}),
     "with_fine_triples": trained_by("28 bins in triples", student_params={"triple_bins": 28}),
+    "with_wide_network": trained_by("512 hidden units a layer", student_params={"width": 512}),
     "without_triples": trained_by("no tables over triples", student_params={"n_triples": 0}),
     **PAPER_METHODS,
     **RIVALS,

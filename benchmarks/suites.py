@@ -192,13 +192,15 @@ SUITES: dict[str, Suite] = {
     # What bounds it, where `minute` is furthest from its aims: the same with four times the seconds.
     "limits": Suite(
         summary="as minute, with 300 s of one processor; one seed",
-        data=("higgs_lightgbm", "protein", "california_housing", "letter", "covertype_10k"),
-        methods=("self_explaining", "with_fine_triples"),
+        data=("higgs_lightgbm", "protein", "letter", "covertype_10k"),
+        methods=("self_explaining", "with_fine_triples", "with_wide_network"),
         n_seeds=1,
         time_budget=300.0,
         by_data={"letter": _MINUTE_BY_DATA["letter"]},
-        # where seconds alone are enough, or such tables would be hundreds of megabytes
-        leaves_out={name: ("with_fine_triples",) for name in ("higgs_lightgbm", "letter", "covertype_10k")},
+        # where seconds alone are enough
+        leaves_out={
+            name: ("with_fine_triples", "with_wide_network") for name in ("higgs_lightgbm", "letter", "covertype_10k")
+        },
         **_MINUTE,
     ),
     # What the papers claim: the same rows and seconds for every student; docs/papers.md says beforehand what confirms it.

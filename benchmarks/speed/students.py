@@ -13,7 +13,12 @@ from benchmarks.speed.clock import Contestant
 from benchmarks.speed.contestants import explainer_of, matrix
 from benchmarks.speed.job import Job
 
-STUDENTS = ("self_explaining", "interaction_tables")
+# the default, the same with smaller tables, and tables alone
+STUDENTS: dict[str, dict[str, Any]] = {
+    "self_explaining": {"student": "self_explaining"},
+    "small_self_explaining": {"student": "self_explaining", "student_params": {"n_triples": 0, "pair_bins": 64}},
+    "interaction_tables": {"student": "interaction_tables"},
+}
 PRECISIONS = ("float64", "float32", "fast")
 BATCH = 1024
 N_BATCHES = 16  # of a turn: what the turn before left in the caches is soon forgotten
@@ -49,8 +54,8 @@ def students(job: Job, say: Callable[[str], None]) -> dict[str, Any]:
         _turn("engine_one", "ours", [row[None] for row in rows], of_one.shap_values),
     ]
     described = {}
-    for name in STUDENTS:
-        model = estimator(booster, student=name, **FIT).fit(X)
+    for name, own in STUDENTS.items():
+        model = estimator(booster, **{**FIT, **own}).fit(X)
         say(f"{name}: fitted in {model.seconds_['total']:.0f} s")
         compiled = model.compile_row()
         in_precision = {p: copy.copy(model).set_params(precision=p) for p in PRECISIONS}
