@@ -205,6 +205,39 @@ def test_the_medians_of_the_suite_tabular_are_those_of_the_records(found):
             assert row in page, row
 
 
+LABEL_ROWS = {
+    "teacher": "the teacher",
+    "self_explaining": "0, the default",
+    "labels_weight_0.1": "0.1",
+    "labels_weight_0.5": "0.5",
+    "labels_weight_2": "2",
+    "labels_weight_auto": '`"auto"`',
+    "labels_only": "labels alone",
+}
+LABEL_METRICS = {"california_housing": ("rmse", ",.0f"), "adult": ("accuracy", ".4f"), "kin8nm": ("rmse", ".4f")}
+
+
+def label_row(method, runs):
+    """A row of the guide's table of the weights of labels: score R² and label metric, means over seeds."""
+    cells = []
+    for name, (metric, form) in LABEL_METRICS.items():
+        own = [r for r in runs if r["data"] == name and r["method"] == method]
+        assert sorted(r["seed"] for r in own) == [0, 1, 2]
+        side = "teacher" if method == "teacher" else "student"
+        cells.append(format(sum(r["metrics"][side][metric] for r in own) / 3, form))
+        fidelity = [r["fidelity"]["score_r2"] for r in own] if side == "student" and method != "labels_only" else []
+        cells.append(f"{sum(fidelity) / 3:.4f}" if fidelity else "–")
+    return f"| {LABEL_ROWS[method]} | {' | '.join(cells)} |"
+
+
+def test_the_weights_of_labels_in_the_guide_are_those_of_the_records(found):
+    guide = (ROOT / "docs" / "user_guide.md").read_text()
+    runs = [r for r in found if r.get("suite") == "labels" and r["kind"] == "result"]
+    for method in LABEL_ROWS:
+        row = label_row(method, runs)
+        assert row in guide, row
+
+
 def test_the_speed_marks_against_the_librarys_own_call_hold(found):
     """Warm and end to end, a tenth less than the mark counting as met."""
     results = {(r["data"], r["measurement"]): r["results"] for r in found if r["kind"] == "speed"}
