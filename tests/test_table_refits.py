@@ -6,13 +6,15 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from lightgbm import LGBMRegressor
+from lightgbm import LGBMClassifier, LGBMRegressor
 from sklearn.frozen import FrozenEstimator
 
-from gbdt2nn import distil
+from gbdt2nn import distil, student_fit
 from gbdt2nn.backfitting import Tables
 from gbdt2nn.batches import Batches, Tensors
+from gbdt2nn.clock import budgets_on
 from gbdt2nn.interactions import TableLayout
+from gbdt2nn.student_building import build_student
 from gbdt2nn.students import STUDENTS
 from gbdt2nn.students.code_encoding import encoding_columns
 from gbdt2nn.table_refits import APART, FIRST, RATIO, TableRefits, refit_steps
@@ -243,6 +245,8 @@ def explained_fit(label_weight, y, max_steps=3):
         label_weight=label_weight,
         n_synthetic=500,
         max_steps=max_steps,
+        batch_size=64,
+        student_params={"width": 16},
         n_jobs=1,
         random_state=0,
     )
@@ -262,6 +266,51 @@ def test_there_is_no_refit_while_the_learning_rate_falls():
     y = np.zeros(400)
     assert not explained_fit(1.0, y, FIRST + 30).student.tables.pair.any()
     assert explained_fit(1.0, y, FIRST + 50).student.tables.pair.any()
+
+
+class Ticking:
+    """A clock that goes on by as much each time it is read."""
+
+    def __init__(self):
+        self.time = 0.0
+
+    def __call__(self):
+        self.time += 0.01
+        return self.time
+
+
+def of_three_classes(**own):
+    x = np.random.default_rng(5).normal(size=(400, 3))
+    teacher = LGBMClassifier(n_estimators=10, num_leaves=8, min_child_samples=5, n_jobs=1, verbosity=-1)
+    teacher.fit(x, (x[:, 0] > 0).astype(int) + (x[:, 1] > 0.5))
+    settings = {"n_synthetic": 500, "batch_size": 64, "student_params": {"width": 16}, "n_jobs": 1, "random_state": 0}
+    return distil(FrozenEstimator(teacher), x, **settings, **own)
+
+
+def test_a_timed_run_of_several_outputs_is_repeated_by_its_steps():
+    """The refit before the learning rate falls stands at the same step."""
+    with budgets_on(Ticking()):
+        timed = of_three_classes(time_budget=4.0, max_steps=100_000)
+    assert 2 * APART < timed.history.n_steps < 1000
+    again = of_three_classes(max_steps=timed.history.n_steps)
+    for one, other in zip(timed.student.parameters(), again.student.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_what_it_takes_to_build_a_student_counts(monkeypatch):
+    clock = Ticking()
+    with budgets_on(clock):
+        at_once = of_three_classes(time_budget=4.0, max_steps=100_000)
+
+    def slowly(*args):
+        clock.time += 2.0
+        return build_student(*args)
+
+    monkeypatch.setattr(student_fit, "build_student", slowly)
+    clock.time = 0.0
+    with budgets_on(clock):
+        later = of_three_classes(time_budget=4.0, max_steps=100_000)
+    assert 0 < later.history.n_steps < 0.9 * at_once.history.n_steps
 
 
 def test_tables_of_other_values_are_a_copy():
