@@ -15,7 +15,9 @@ from gbdt2nn.interactions import TableLayout
 from gbdt2nn.students.code_encoding import between
 
 CHUNK = 1 << 21  # numbers that are taken out of the tables at once where torch does it: 16 MB
-BLOCK = 1 << 14  # attributions that the kernel works on at once: a block of rows goes through the tables together
+# A block of rows goes through the tables together: each table is fetched once a block, so the rows are many, and their
+# attributions stay in the cache
+ROWS, BLOCK = 2048, 1 << 20
 
 
 class TableSum(nn.Module):
@@ -184,7 +186,7 @@ def look_up(codes: NDArray[np.int32], arrays: tuple[NDArray[Any], ...]) -> NDArr
     unit = arrays[-1]
     n_outputs, n_features = unit.shape
     out = np.empty((len(codes), n_outputs, n_features), unit.dtype)
-    block = max(1, min(len(codes), BLOCK // max(1, n_features * n_outputs)))
+    block = max(1, min(len(codes), ROWS, BLOCK // max(1, n_features * n_outputs)))
     found = np.empty((n_features, block, n_outputs), unit.dtype)
     _look_up(codes, *arrays, found, np.empty((2, n_features, block), np.int32), np.empty(block, np.int32), out)
     return out
@@ -263,9 +265,12 @@ def _look_up(
             else:
                 for n in range(n_rows):
                     cell = start + bins[0, a, n] * size_b + bins[0, b, n]
+                    own, values = found[a, n], pair[cell, 0]
                     for k in range(n_outputs):
-                        found[a, n, k] += pair[cell, 0, k]
-                        found[b, n, k] += pair[cell, 1, k]
+                        own[k] += values[k]
+                    own, values = found[b, n], pair[cell, 1]
+                    for k in range(n_outputs):
+                        own[k] += values[k]
         for number in range(triples.shape[0]):
             a, b, c = triples[number, 0], triples[number, 1], triples[number, 2]
             size_b, size_c, start = triple_size[b], triple_size[c], triple_start[number]
@@ -284,10 +289,15 @@ def _look_up(
             else:
                 for n in range(n_rows):
                     cell = start + (bins[1, a, n] * size_b + bins[1, b, n]) * size_c + bins[1, c, n]
+                    own, values = found[a, n], triple[cell, 0]
                     for k in range(n_outputs):
-                        found[a, n, k] += triple[cell, 0, k]
-                        found[b, n, k] += triple[cell, 1, k]
-                        found[c, n, k] += triple[cell, 2, k]
+                        own[k] += values[k]
+                    own, values = found[b, n], triple[cell, 1]
+                    for k in range(n_outputs):
+                        own[k] += values[k]
+                    own, values = found[c, n], triple[cell, 2]
+                    for k in range(n_outputs):
+                        own[k] += values[k]
         for n in range(n_rows):
             for k in range(n_outputs):
                 for j in range(n_features):

@@ -205,6 +205,23 @@ def test_the_medians_of_the_suite_tabular_are_those_of_the_records(found):
             assert row in page, row
 
 
+def test_what_bounds_a_minute_is_what_the_records_say(found):
+    """Each row of the table in docs/decisions: the same seed with 75 and with 300 seconds."""
+    page = (ROOT / "docs" / "decisions" / "default_student.md").read_text()
+    limits = [r for r in found if r.get("suite") == "limits" and r["kind"] == "result"]
+    assert {r["data"] for r in limits} == {"higgs_lightgbm", "protein", "letter", "covertype_10k"}
+    minute = [r for r in found if r.get("suite") == "minute" and r["kind"] == "result"]
+    for r in limits:
+        before = [m for m in minute if (m["data"], m["seed"]) == (r["data"], r["seed"])] * (
+            r["method"] == "self_explaining"
+        )
+        for one in (*before, r):
+            figures = " / ".join(
+                f"{one['fidelity'][key]:.4f}" for key in ("score_r2", "attribution_r2", "per_feature_r2")
+            )
+            assert f"{figures}, {one['student']['n_steps']:,} steps" in page, (one["data"], one["method"], figures)
+
+
 LABEL_ROWS = {
     "teacher": "the teacher",
     "self_explaining": "0, the default",
