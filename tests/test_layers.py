@@ -50,7 +50,7 @@ ALLOWED: dict[str, tuple[set[str], set[str], set[str]]] = {
     "student_fit": (
         {
             "joint_loss", "training", "students", "binning", "trees", "fidelity_metrics", "batches", "label_choice",
-            "optimizers", "student_answers", "student_building", "table_refits",
+            "clock", "optimizers", "student_answers", "student_building", "table_refits",
         },
         {"numpy", "torch"},
         {"tqdm"},
