@@ -120,7 +120,7 @@ def fit_student_on(
     keeps_best = getattr(student, "learns_labels", False) and options.learns_labels
 
     time_budget = options.time_budget
-    if time_budget is not None:  # of which some went into building the student
+    if time_budget is not None:  # some of it went into building the student, which is to learn all the same
         time_budget = max(0.5 * time_budget, time_budget - (now() - began))
 
     def train_on(max_steps: int, time_budget: float | None, label_weight: float | None = None) -> History:

@@ -206,7 +206,8 @@ def fit_student(
         ``() -> seconds`` of the time budget that the last phase's ``at_end`` will take, and whatever else is to come beside
         the steps, as far as is known by now.
     at_fall : callable, optional
-        Called once, before the first step at which the learning rate falls.
+        Called once, before the first step at which the learning rate falls; again where a run that had come so far goes on
+        from a checkpoint.
 
     Returns
     -------
@@ -357,6 +358,7 @@ class _Run:
         return self.n_steps is not None and self.done >= self.n_steps
 
     def tell_of_fall(self) -> None:
+        """Call ``at_fall`` if the step to come is the first, of those here, at which the learning rate falls."""
         if self.at_fall is not None and self.n_steps is not None and self.done >= decay_start(self.n_steps):
             self.at_fall()
             self.at_fall = None

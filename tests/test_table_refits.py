@@ -121,11 +121,15 @@ def test_beside_labels_the_targets_stay_and_the_answers_are_whole():
     assert left.square().mean() < 5e-3 * before.square().mean()
 
 
-def test_batches_refit_at_their_steps():
-    net, data = student(), rows()
-    net.train()
-    batches = Batches(data, 100, seed=0)
+def refitted_batches():
+    net = student().train()
+    batches = Batches(rows(), 100, seed=0)
     batches.refit_by(TableRefits(net, apart=True))
+    return net, batches
+
+
+def test_batches_refit_at_their_steps():
+    net, batches = refitted_batches()
     stream = iter(batches)
     for _ in range(FIRST):
         next(stream)
@@ -135,10 +139,7 @@ def test_batches_refit_at_their_steps():
 
 
 def test_batches_whose_refits_have_ended_refit_no_more_until_they_begin_anew():
-    net, data = student(), rows()
-    net.train()
-    batches = Batches(data, 100, seed=0)
-    batches.refit_by(TableRefits(net, apart=True))
+    net, batches = refitted_batches()
     stream = iter(batches)
     next(stream)
     batches.begin_fall()

@@ -235,6 +235,8 @@ def _look_up(
 ):  # fmt: skip
     """Add up the values of each row's cells, a block of rows after the other, table by table: one table stays in the cache.
 
+    What happens to each feature of a table is written out: a loop over them takes a quarter longer with many outputs.
+
     ``found`` (n_features, block, n_outputs), ``bins`` (2, n_features, block) and ``cells`` (block,) are the block's.
     """
     n_samples, n_features = codes.shape
