@@ -10,6 +10,7 @@ from benchmarks.report import report
 from benchmarks.site import write_site
 from benchmarks.site.results import Suite, by_cell, error_gained, fidelity_of, student_seconds
 from benchmarks.speed.marks import MARKS
+from benchmarks.suites import SUITES
 
 ROOT = Path(__file__).parents[2]
 
@@ -221,14 +222,13 @@ def test_how_the_default_is_trained_is_what_the_records_say(found, suite, seeds)
     """Each row of the tables in docs/decisions: score R² and attribution R², means over seeds."""
     page = (ROOT / "docs" / "decisions" / "default_student.md").read_text()
     runs = [r for r in found if r.get("suite") == suite and r["kind"] == "result"]
-    for method in {r["method"] for r in runs}:
+    for method in SUITES[suite].methods:
         cells = []
-        for name in ("california_housing", "adult", "higgs_lightgbm"):
-            own = [r["fidelity"] for r in runs if (r["method"], r["data"]) == (method, name)]
-            assert len(own) == len(seeds)
-            cells.append(
-                " / ".join(f"{statistics.mean(f[key] for f in own):.4f}" for key in ("score_r2", "attribution_r2"))
-            )
+        for name in SUITES[suite].data:
+            own = [r for r in runs if (r["method"], r["data"]) == (method, name)]
+            assert sorted(r["seed"] for r in own) == seeds
+            means = (statistics.mean(r["fidelity"][key] for r in own) for key in ("score_r2", "attribution_r2"))
+            cells.append(" / ".join(f"{mean:.4f}" for mean in means))
         assert f"| {TRAINED[method]} | {' | '.join(cells)} |" in page, (suite, method, cells)
 
 
@@ -236,7 +236,7 @@ def test_what_bounds_a_minute_is_what_the_records_say(found):
     """Each row of the table in docs/decisions: the same seed with 75 and with 300 seconds."""
     page = (ROOT / "docs" / "decisions" / "default_student.md").read_text()
     limits = [r for r in found if r.get("suite") == "limits" and r["kind"] == "result"]
-    assert {r["data"] for r in limits} == {"higgs_lightgbm", "protein", "letter", "covertype_10k"}
+    assert {r["data"] for r in limits} == set(SUITES["limits"].data)
     minute = [r for r in found if r.get("suite") == "minute" and r["kind"] == "result"]
     for r in limits:
         before = [m for m in minute if (m["data"], m["seed"]) == (r["data"], r["seed"])] * (
@@ -277,6 +277,7 @@ def label_row(method, runs):
 def test_the_weights_of_labels_in_the_guide_are_those_of_the_records(found):
     guide = (ROOT / "docs" / "user_guide.md").read_text()
     runs = [r for r in found if r.get("suite") == "labels" and r["kind"] == "result"]
+    assert set(LABEL_ROWS) == set(SUITES["labels"].methods)
     for method in LABEL_ROWS:
         row = label_row(method, runs)
         assert row in guide, row
